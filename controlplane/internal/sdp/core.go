@@ -1,0 +1,261 @@
+package sdp
+
+import (
+	"math"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// maxPtime is the longest packet time taken seriously, in milliseconds.
+const maxPtime = 1000
+
+// Core is a description from the core network: plain RTP (RFC 3551).
+type Core struct {
+	// SessionID and Version are those of the o= line. A version that is the
+	// same as before means that nothing changed (RFC 3264 8).
+	SessionID, Version uint64
+	// Remote is where the peer receives RTP. Its address is unspecified when
+	// the peer holds the call the way of RFC 2543 (c=IN IP4 0.0.0.0).
+	Remote netip.AddrPort
+	// RTCP is where the peer receives RTCP: that of a=rtcp (RFC 3605), that of
+	// RTP when multiplexed, else the next port. Zero when there is none.
+	RTCP netip.AddrPort
+	// RTCPMux says that the peer can receive both on one port (RFC 5761).
+	RTCPMux bool
+	// Direction is as the peer sees it; one that gives no address to receive
+	// at does not receive.
+	Direction Direction
+	// Codecs are the peer's formats in its order of preference.
+	Codecs []Codec
+	// Ptime and MaxPtime are the packet times that the peer asks for, in
+	// milliseconds; 0 if it does not say.
+	Ptime, MaxPtime int
+	// Profile is RTP/AVP or RTP/AVPF.
+	Profile string
+	// Rejected says that the audio m-line has port 0: refused if this is an
+	// answer, ended if it is an offer.
+	Rejected bool
+	// Media are all m-lines in order.
+	Media []Media
+	// Audio is the index in Media of the m-line that the rest describes.
+	Audio int
+}
+
+// ParseCore reads an offer or answer from the core network. Of several audio
+// m-lines it takes the first that is plain RTP and not refused; all others are
+// refused in an answer. Errors are of type *Error.
+func ParseCore(text string) (*Core, error) {
+	d, err := lex(text)
+	if err != nil {
+		return nil, err
+	}
+	c := &Core{SessionID: d.sessionID, Version: d.version, Audio: -1}
+	var profiles []string
+	for i, s := range d.sections {
+		c.Media = append(c.Media, s.Media)
+		if s.Kind != "audio" {
+			continue
+		}
+		if s.Profile != "RTP/AVP" && s.Profile != "RTP/AVPF" {
+			profiles = append(profiles, s.Profile)
+			continue
+		}
+		if c.Audio < 0 || (c.Media[c.Audio].Port == 0 && s.Port != 0) {
+			c.Audio = i
+		}
+	}
+	switch {
+	case c.Audio >= 0:
+	case len(profiles) > 0:
+		return nil, unacceptable("audio is described as %s only; RTP/AVP is required", clip(strings.Join(profiles, ", ")))
+	default:
+		return nil, unacceptable("it has no audio m-line")
+	}
+	s := d.sections[c.Audio]
+	c.Profile = s.Profile
+	c.Rejected = s.Port == 0
+	c.Direction = d.direction(s)
+	if c.Codecs, err = s.codecs(); err != nil {
+		return nil, err
+	}
+	c.Ptime = s.milliseconds("ptime")
+	c.MaxPtime = s.milliseconds("maxptime")
+	if c.Rejected {
+		c.Direction = Inactive
+		return c, nil
+	}
+	connection := s.connection
+	if connection == "" {
+		connection = d.connection
+	}
+	if connection == "" {
+		return nil, malformed("neither the session nor its audio m-line has a c= line")
+	}
+	addr, err := connectionAddress(connection)
+	if err != nil {
+		return nil, err
+	}
+	c.Remote = netip.AddrPortFrom(addr, s.Port)
+	if addr.IsUnspecified() {
+		c.Direction = c.Direction.Hold()
+	}
+	_, c.RTCPMux = s.attribute("rtcp-mux")
+	return c, c.rtcp(s)
+}
+
+// rtcp finds where the peer receives RTCP.
+func (c *Core) rtcp(s *section) error {
+	value, ok := s.attribute("rtcp")
+	if !ok {
+		switch {
+		case c.RTCPMux:
+			c.RTCP = c.Remote
+		case c.Remote.Port() < math.MaxUint16:
+			c.RTCP = netip.AddrPortFrom(c.Remote.Addr(), c.Remote.Port()+1)
+		}
+		return nil
+	}
+	portText, address, _ := strings.Cut(value, " ")
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return malformed("a=rtcp:%s has no port from 0 to 65535", clip(value))
+	}
+	addr := c.Remote.Addr()
+	if address = strings.TrimSpace(address); address != "" {
+		if addr, err = connectionAddress(address); err != nil {
+			return malformed("a=rtcp:%s has no valid address", clip(value))
+		}
+	}
+	if port != 0 {
+		c.RTCP = netip.AddrPortFrom(addr, uint16(port))
+	}
+	return nil
+}
+
+// milliseconds reads a packet time; values that make no sense count as absent.
+func (s *section) milliseconds(key string) int {
+	value, _ := s.attribute(key)
+	whole, _, _ := strings.Cut(value, ".")
+	n, err := strconv.Atoi(whole)
+	if err != nil || n < 1 || n > maxPtime {
+		return 0
+	}
+	return n
+}
+
+// CoreEndpoint is the gateway's own side toward the core network.
+type CoreEndpoint struct {
+	// SessionID and Version go into the o= line; see the package comment for
+	// when the version grows.
+	SessionID, Version uint64
+	// Address is where the gateway receives RTP.
+	Address netip.AddrPort
+	// RTCP is where it receives RTCP. The zero value means the next port; the
+	// same as Address means that both are multiplexed (RFC 5761).
+	RTCP netip.AddrPort
+	// Direction is as the gateway sees it; empty means SendRecv. An answer
+	// narrows it to what the offer permits.
+	Direction Direction
+	// Codecs in order of preference. An answer uses the first voice codec and
+	// every telephone-event (see OneVoice).
+	Codecs []Codec
+	// Ptime is the packet time asked for in milliseconds; 0 says nothing in an
+	// offer and repeats the offered one in an answer.
+	Ptime int
+}
+
+// CoreOffer writes an offer of one audio stream. It fails with ErrNoCommonCodec
+// when there is no voice codec, and with *Error when a value cannot be written.
+func CoreOffer(local CoreEndpoint) (string, error) {
+	w := &writer{}
+	w.coreHead(local)
+	w.coreAudio(local, "RTP/AVP")
+	if local.muxed() {
+		w.attribute("rtcp-mux")
+	}
+	return w.finish()
+}
+
+// Answer writes the answer to the offer o: its m-lines in its order, all but
+// the audio refused. If o.Rejected the audio is refused as well. It fails with
+// ErrNoCommonCodec when local has no voice codec of the offer, and with *Error
+// when a value cannot be written.
+func (o *Core) Answer(local CoreEndpoint) (string, error) {
+	w := &writer{}
+	w.coreHead(local)
+	for i, m := range o.Media {
+		if i != o.Audio || o.Rejected {
+			w.refuse(m)
+			continue
+		}
+		local.Codecs = OneVoice(onlyOffered(o.Codecs, local.Codecs))
+		local.Direction = o.Direction.Answer(local.Direction)
+		if local.Ptime == 0 {
+			local.Ptime = o.Ptime
+		}
+		if local.muxed() && !o.RTCPMux {
+			w.fail(malformed("RTP and RTCP cannot share a port: the offer has no a=rtcp-mux"))
+		}
+		w.coreAudio(local, o.Profile)
+		if m.Mid != "" {
+			w.value("mid", m.Mid)
+		}
+		if local.muxed() {
+			w.attribute("rtcp-mux")
+		}
+	}
+	return w.finish()
+}
+
+func (e CoreEndpoint) muxed() bool { return e.RTCP.IsValid() && e.RTCP == e.Address }
+
+func (w *writer) coreHead(local CoreEndpoint) {
+	if !local.Address.IsValid() || local.Address.Port() == 0 || local.Address.Addr().IsUnspecified() {
+		w.fail(malformed("%s is not an address to receive RTP at", local.Address))
+		return
+	}
+	w.head(local.SessionID, local.Version, local.Address.Addr())
+	w.line('c', inet(local.Address.Addr()))
+	w.line('t', "0 0")
+}
+
+func (w *writer) coreAudio(local CoreEndpoint, profile string) {
+	w.media("audio", local.Address.Port(), profile, w.formats(local.Codecs))
+	w.codecs(local.Codecs)
+	w.ptime(local.Ptime)
+	w.direction(local.Direction)
+	if !local.RTCP.IsValid() || local.RTCP == local.Address {
+		return
+	}
+	if sameHost := local.RTCP.Addr() == local.Address.Addr(); !sameHost {
+		w.value("rtcp", strconv.Itoa(int(local.RTCP.Port()))+" "+inet(local.RTCP.Addr()))
+	} else if int(local.RTCP.Port()) != int(local.Address.Port())+1 {
+		w.value("rtcp", strconv.Itoa(int(local.RTCP.Port())))
+	}
+}
+
+// onlyOffered returns those codecs that the offer has, under the offer's
+// payload types.
+func onlyOffered(offer, codecs []Codec) []Codec {
+	var out []Codec
+	for _, c := range codecs {
+		for _, o := range offer {
+			if o.Same(c) && !containsNumber(out, o.PayloadType) {
+				c.PayloadType = o.PayloadType
+				out = append(out, c)
+				break
+			}
+		}
+	}
+	return out
+}
+
+func containsNumber(codecs []Codec, pt uint8) bool {
+	for _, c := range codecs {
+		if c.PayloadType == pt {
+			return true
+		}
+	}
+	return false
+}

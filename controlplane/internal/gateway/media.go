@@ -1,0 +1,148 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sdp"
+)
+
+// Media is the media plane: it turns plans into sessions on media nodes.
+type Media interface {
+	// Apply makes the plan's session so. A plan without a node gets one: the
+	// least loaded that takes it. Errors: ErrNoMediaNode, ErrStalePlan.
+	Apply(ctx context.Context, p MediaPlan) (MediaState, error)
+	// Remove ends a session. It does not fail when the node is unreachable:
+	// what the node still has is removed when it comes back, or orphaned.
+	Remove(ctx context.Context, node, callID string)
+	// Ready answers an error while there is no node that takes sessions.
+	Ready() error
+}
+
+// Errors of Media that the use cases decide on.
+var (
+	ErrNoMediaNode = errors.New("no media node can take the call")
+	ErrStalePlan   = errors.New("another process has taken the media session over")
+)
+
+// MediaPlan is the desired media of one call. It is stored with the call, so
+// that any process can go on with it.
+type MediaPlan struct {
+	CallID string
+	// Node that has the session, empty until one was chosen.
+	Node       string
+	Epoch      uint64
+	Generation uint64
+	Browsers   []BrowserLeg
+	Core       *CoreLeg
+	// Talking is the browser leg that is connected through with the core leg;
+	// empty while none is. Early media flows to the browsers that have codecs.
+	Talking string
+}
+
+// BrowserLeg is a device's WebRTC association. ID is its media session's id.
+type BrowserLeg struct {
+	ID       string
+	Identity Identity
+	Ufrag    string
+	Password string
+	// The remote description; RemoteUfrag is empty until it is known.
+	RemoteUfrag        string
+	RemotePassword     string
+	RemoteFingerprints []sdp.Fingerprint
+	// Active: this side opens the DTLS handshake.
+	Active bool
+	SSRC   uint32
+	// Codecs with the browser's payload numbers, in force or offered.
+	Codecs []sdp.Codec
+	// Direction as the gateway sees it.
+	Direction sdp.Direction
+	// Remote is the address that ICE selected, when known.
+	Remote netip.AddrPort
+}
+
+// Identity is a DTLS certificate made for one leg.
+type Identity struct {
+	// Certificate is X.509 DER, PrivateKey PKCS #8 DER.
+	Certificate []byte
+	PrivateKey  []byte
+}
+
+// CoreLeg is the RTP association with the operator's network.
+type CoreLeg struct {
+	// Local is the address chosen by the node, invalid until then.
+	Local  netip.AddrPort
+	Remote netip.AddrPort
+	// RemoteRTCP is invalid when it is the port after Remote's.
+	RemoteRTCP netip.AddrPort
+	RTCPMux    bool
+	SSRC       uint32
+	Codecs     []sdp.Codec
+	Direction  sdp.Direction
+	// IPv6 asks for an address of that family.
+	IPv6 bool
+}
+
+// CoreLegID names the core leg in MediaEvents.
+const CoreLegID = "core"
+
+// MediaState is what a node answers to a plan.
+type MediaState struct {
+	Node string
+	// Candidates for every browser leg.
+	Candidates []netip.AddrPort
+	// Core is where the node receives from the operator's network.
+	Core     netip.AddrPort
+	CoreRTCP netip.AddrPort
+}
+
+// MediaEvents is told what the nodes see. Events of one call come one at a time.
+type MediaEvents interface {
+	// ICEConnected: a browser leg has a selected pair.
+	ICEConnected(ctx context.Context, callID, leg string, remote netip.AddrPort)
+	// DTLSConnected: a browser leg has keys.
+	DTLSConnected(ctx context.Context, callID, leg, profile string)
+	// FirstPacket arrived from a leg.
+	FirstPacket(ctx context.Context, callID, leg string, source netip.AddrPort)
+	// Latched: the core leg's true source is known.
+	Latched(ctx context.Context, callID string, source netip.AddrPort)
+	// LegFailed: a leg cannot carry media.
+	LegFailed(ctx context.Context, callID, leg, reason string)
+	// MediaTimeout: nothing arrived from a leg that should send.
+	MediaTimeout(ctx context.Context, callID, leg string, silent time.Duration)
+	// Digit was received as telephone-event from a leg.
+	Digit(ctx context.Context, callID, leg, digit string, duration time.Duration)
+	// SessionLost: the node, or the session on it, is gone.
+	SessionLost(ctx context.Context, callID, reason string)
+	// Sessions lists the calls that should be on a node, so that what it has
+	// beyond them can be removed.
+	Sessions(ctx context.Context, node string) (callIDs []string)
+}
+
+// Call is the stored record of a call: what any process needs to go on with it.
+type Call struct {
+	ID     string
+	Tenant string
+	// Owner process of a call in set-up: its epoch.
+	Epoch uint64
+	// Direction as the devices see it.
+	Direction call.Direction
+	CreatedAt time.Time
+	Media     MediaPlan
+	// CoreSDP is the state of the negotiation with the network.
+	Core CoreDescription
+	// Dialog is zero until it is confirmed.
+	Dialog Dialog
+}
+
+// CoreDescription is how the gateway last described itself to the network.
+type CoreDescription struct {
+	SessionID uint64
+	Version   uint64
+	// Last SDP sent and received.
+	Local  string
+	Remote string
+}

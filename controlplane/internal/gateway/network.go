@@ -1,0 +1,169 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
+)
+
+// Network is the operator's SIP network. Calls are named by the gateway's own
+// call id. What happens to them is told to NetworkEvents. Operations on a call
+// that the network does not know, or no longer, answer ErrNoDialog.
+type Network interface {
+	// Register makes the number reachable (SIP REGISTER) where its trunk wants
+	// that, and keeps it so until Deregister. It returns after the registrar's
+	// answer. Errors: *RejectedError, ErrNetworkTimeout, ErrNetworkDown.
+	// It is a no-op for numbers that are routed to the gateway anyway.
+	Register(ctx context.Context, registrationID string, number call.Number) error
+	Deregister(ctx context.Context, registrationID string) error
+
+	// Invite starts a call. It returns once the INVITE was handed to a
+	// transport; everything after that is an event. Errors: ErrNetworkDown,
+	// *RejectedError when no trunk takes such a call.
+	Invite(ctx context.Context, in Invite) error
+	// Progress sends a provisional response to an incoming call, with SDP or
+	// without.
+	Progress(ctx context.Context, callID string, code int, sdp string) error
+	// Accept answers an incoming call with 200.
+	Accept(ctx context.Context, callID, sdp string) error
+	// Reoffer changes the session by re-INVITE or UPDATE and returns the far
+	// end's answer. Errors: *RejectedError (the old session stays),
+	// ErrNetworkTimeout. Glare (491) is retried inside.
+	Reoffer(ctx context.Context, callID, sdp string) (answer string, err error)
+	// SendDTMF tells a digit by INFO, for peers without telephone-event.
+	SendDTMF(ctx context.Context, callID, digit string, durationMs int) error
+	// End ends a call by what its state asks for: CANCEL, BYE or a final
+	// response with the cause. The end itself is told by NetworkEvents.Ended.
+	End(ctx context.Context, callID string, cause call.Cause) error
+	// Restore takes a confirmed dialog over from its stored form.
+	Restore(ctx context.Context, callID string, d Dialog) error
+}
+
+// Errors of Network that the use cases decide on.
+var (
+	ErrNoDialog       = fmt.Errorf("no such dialog")
+	ErrNetworkDown    = fmt.Errorf("no SIP target can be reached")
+	ErrNetworkTimeout = fmt.Errorf("the SIP network did not answer in time")
+)
+
+// RejectedError is a final SIP failure response.
+type RejectedError struct {
+	call.Signal
+}
+
+func (e *RejectedError) Error() string { return "rejected by the network: " + e.Reason() }
+
+// Invite is an outgoing call.
+type Invite struct {
+	CallID string
+	// Registration whose account or trunk is used.
+	RegistrationID string
+	// Number of the subscriber: From and P-Asserted-Identity.
+	Number call.Number
+	// Anonymous withholds it (RFC 3323).
+	Anonymous bool
+	// DisplayName of the caller, empty for none; any Unicode text.
+	DisplayName string
+	Receiver    call.Address
+	// ReceiverName is shown in To; empty for none.
+	ReceiverName string
+	Emergency    bool
+	Location     *call.Location
+	// SDP offer; empty for a call without.
+	SDP string
+}
+
+// IncomingCall is a new INVITE.
+type IncomingCall struct {
+	CallID string
+	// Tenant that the trunk belongs to.
+	Tenant string
+	// Caller is the asserted identity, or AnonymousAddress when that is withheld.
+	Caller     call.Address
+	CallerName string
+	// Callee is the called party as the Request-URI names it.
+	Callee     call.Address
+	CalleeName string
+	// SDP offer; empty for an offerless INVITE.
+	SDP      string
+	Location *call.Location
+}
+
+// Dialog is the stored form of a confirmed SIP dialog. The identifiers find it;
+// State is everything else, written and read by the SIP adapter only, with a
+// version of its own inside.
+type Dialog struct {
+	SIPCallID string
+	LocalTag  string
+	RemoteTag string
+	State     []byte
+}
+
+// IsZero reports whether there is no dialog.
+func (d Dialog) IsZero() bool { return d.SIPCallID == "" }
+
+// Answer is what a response or a request brings about the far end's session.
+type Answer struct {
+	call.Signal
+	// SDP of the far end; empty when the message had none.
+	SDP string
+	// Dialog after this message, when it is confirmed.
+	Dialog Dialog
+}
+
+// NetworkEvents is told what the network does. The events of one call come in
+// the order in which they were on the wire, one at a time; Ended comes exactly
+// once for every call that was invited, restored or announced by Incoming, and
+// nothing comes after it. The adapter may deliver events while an operation of
+// the same call is waiting.
+type NetworkEvents interface {
+	// Incoming is told of a new call; the adapter has answered 100.
+	Incoming(ctx context.Context, in IncomingCall)
+	// Provisional: a 1xx response to our INVITE. 100 is not told.
+	Provisional(ctx context.Context, callID string, a Answer)
+	// Answered: our INVITE was accepted. The ACK has been sent, with no SDP.
+	Answered(ctx context.Context, callID string, a Answer)
+	// Confirmed: our 200 was acknowledged. a.SDP is set when the ACK had SDP.
+	Confirmed(ctx context.Context, callID string, a Answer)
+	// Offered: the far end changes the session (re-INVITE, UPDATE). An empty
+	// sdp asks for our offer, to which the answer comes with Confirmed. The
+	// error, a *RejectedError, refuses; the old session stays.
+	Offered(ctx context.Context, callID, sdp string) (answer string, err error)
+	// DialogChanged: CSeq, target or timers are new and are to be stored.
+	DialogChanged(ctx context.Context, callID string, d Dialog)
+	// Digit arrived by INFO.
+	Digit(ctx context.Context, callID, digit string, durationMs int)
+	// Ended: the call is over.
+	Ended(ctx context.Context, callID string, e Ending)
+	// BindingLost: a number's SIP registration is gone and cannot be restored.
+	BindingLost(ctx context.Context, registrationID, description string)
+	// FindDialog looks for a call by a dialog's identifiers, when a request
+	// arrives for a dialog that the adapter does not hold.
+	FindDialog(ctx context.Context, sipCallID, localTag string) (callID string, d Dialog, err error)
+}
+
+// EndKind tells how a call ended.
+type EndKind int
+
+// Ways in which a call ends.
+const (
+	// EndedRejected: the far end refused our INVITE, Signal says how.
+	EndedRejected EndKind = iota + 1
+	// EndedCancelled: the caller withdrew an incoming call.
+	EndedCancelled
+	// EndedBye: BYE in either direction.
+	EndedBye
+	// EndedFailed: no answer to a request that needed one, transport lost, timer.
+	EndedFailed
+	// EndedRefused: we answered an incoming call with a final failure.
+	EndedRefused
+)
+
+// Ending is the end of a call as SIP saw it.
+type Ending struct {
+	Kind EndKind
+	call.Signal
+	// Local is set when this side asked for the end.
+	Local bool
+}

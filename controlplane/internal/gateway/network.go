@@ -15,7 +15,7 @@ type Network interface {
 	// that, and keeps it so until Deregister. It returns after the registrar's
 	// answer. Errors: *RejectedError, ErrNetworkTimeout, ErrNetworkDown.
 	// It is a no-op for numbers that are routed to the gateway anyway.
-	Register(ctx context.Context, registrationID string, number call.Number) error
+	Register(ctx context.Context, a Account) error
 	Deregister(ctx context.Context, registrationID string) error
 
 	// Invite starts a call. It returns once the INVITE was handed to a
@@ -54,9 +54,18 @@ type RejectedError struct {
 
 func (e *RejectedError) Error() string { return "rejected by the network: " + e.Reason() }
 
+// Account is a registered number, as the network sees it.
+type Account struct {
+	RegistrationID string
+	Tenant         string
+	Number         call.Number
+}
+
 // Invite is an outgoing call.
 type Invite struct {
 	CallID string
+	// Tenant whose trunks may be used.
+	Tenant string
 	// Registration whose account or trunk is used.
 	RegistrationID string
 	// Number of the subscriber: From and P-Asserted-Identity.
@@ -137,7 +146,7 @@ type NetworkEvents interface {
 	// Ended: the call is over.
 	Ended(ctx context.Context, callID string, e Ending)
 	// BindingLost: a number's SIP registration is gone and cannot be restored.
-	BindingLost(ctx context.Context, registrationID, description string)
+	BindingLost(ctx context.Context, a Account, description string)
 	// FindDialog looks for a call by a dialog's identifiers, when a request
 	// arrives for a dialog that the adapter does not hold.
 	FindDialog(ctx context.Context, sipCallID, localTag string) (callID string, d Dialog, err error)

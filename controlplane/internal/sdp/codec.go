@@ -13,6 +13,10 @@ const telephoneEvent = "telephone-event"
 // side that names no events supports.
 const allDigits = "0-15"
 
+// maxFmtp is the longest format parameter string that is carried from one side
+// to the other, in bytes; a longer one is read as none.
+const maxFmtp = 512
+
 // Codec is one format of an audio stream: a payload type and what it means.
 type Codec struct {
 	// PayloadType is 0 to 127. It belongs to the description that it was read
@@ -70,8 +74,8 @@ func (c Codec) validate() error {
 		return malformed("encoding name %s is not a token", clip(c.Encoding))
 	case c.ClockRate == 0:
 		return malformed("encoding %s has no clock rate", clip(c.Encoding))
-	case !isText(c.Fmtp):
-		return malformed("format parameters %s contain control characters", clip(c.Fmtp))
+	case len(c.Fmtp) > maxFmtp || !isVisible(c.Fmtp):
+		return malformed("format parameters %s are too long or contain characters other than printable ASCII", clip(c.Fmtp))
 	}
 	return nil
 }
@@ -113,7 +117,8 @@ func (c Codec) keepsNumber() bool {
 }
 
 // codecs reads the formats of an audio section in their order of preference.
-// Formats that have neither a rtpmap nor a static meaning are left out.
+// Formats that have neither a rtpmap nor a static meaning are left out, and so
+// are parameters that could not be written again.
 func (s *section) codecs() ([]Codec, error) {
 	rtpmap := map[uint8]Codec{}
 	fmtp := map[uint8]string{}
@@ -129,12 +134,10 @@ func (s *section) codecs() ([]Codec, error) {
 			}
 		case "fmtp":
 			number, params, _ := strings.Cut(a.value, " ")
+			params = strings.TrimSpace(params)
 			pt, err := parsePayloadType(number)
-			if err != nil {
-				return nil, err
-			}
-			if _, ok := fmtp[pt]; !ok {
-				fmtp[pt] = strings.TrimSpace(params)
+			if _, ok := fmtp[pt]; err == nil && !ok && len(params) <= maxFmtp && isVisible(params) {
+				fmtp[pt] = params
 			}
 		}
 	}

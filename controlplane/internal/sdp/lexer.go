@@ -54,7 +54,7 @@ func lex(text string) (*description, error) {
 	}
 	d := &description{}
 	var current *section
-	var origin bool
+	var version, origin bool
 	number := 0
 	for line := range strings.SplitSeq(text, "\n") {
 		number++
@@ -69,9 +69,10 @@ func lex(text string) (*description, error) {
 			return nil, malformed("line %d, %s, is not of the form <letter>=<value>", number, clip(line))
 		}
 		kind, value := line[0], line[2:]
-		if number == 1 && (kind != 'v' || strings.TrimSpace(value) != "0") {
+		if !version && (kind != 'v' || strings.TrimSpace(value) != "0") {
 			return nil, malformed("it does not begin with v=0")
 		}
+		version = true
 		var err error
 		switch kind {
 		case 'o':
@@ -102,7 +103,7 @@ func lex(text string) (*description, error) {
 			return nil, err
 		}
 	}
-	if number == 0 || !origin {
+	if !origin {
 		return nil, malformed("it has no o= line")
 	}
 	if len(d.sections) == 0 {
@@ -217,6 +218,16 @@ func isToken(s string) bool {
 		case c >= '0' && c <= '9', c >= 'A' && c <= 'Z', c >= '^' && c <= '~':
 		case strings.IndexByte("!#$%&'*+-.", c) >= 0:
 		default:
+			return false
+		}
+	}
+	return true
+}
+
+// isVisible reports whether s has only printable ASCII characters and spaces.
+func isVisible(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
 			return false
 		}
 	}

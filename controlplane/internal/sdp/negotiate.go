@@ -21,45 +21,35 @@ func OfferToCore(browser []Codec, p Policy) []Codec {
 	if len(voice) == 0 {
 		return nil
 	}
-	return number(append(voice, events(browser, eventRates(voice, 8000))...))
+	return number(append(voice, events(browser, eventRates(voice))...))
 }
 
 // OfferToBrowser returns what the browser is offered for an incoming call: only
 // what the core network's side can take and the policy lets pass, in the
 // policy's order. telephone-event is offered when the core network's side
-// offers it at any clock rate; then at the rates that it offers, and at that of
-// Opus when Opus is offered. The result is empty when no voice codec may pass.
+// offers it at any clock rate: at 8000 Hz, and at 48000 Hz when Opus is offered.
+// The result is empty when no voice codec may pass.
 func OfferToBrowser(core []Codec, p Policy) []Codec {
 	voice := p.pick(core)
 	if len(voice) == 0 {
 		return nil
 	}
-	var rates []uint32
-	for _, c := range core {
-		if c.IsTelephoneEvent() && (c.ClockRate == 8000 || hasRate(voice, c.ClockRate)) {
-			rates = append(rates, c.ClockRate)
-		}
+	if !slices.ContainsFunc(core, Codec.IsTelephoneEvent) {
+		return number(voice)
 	}
-	if slices.ContainsFunc(core, Codec.IsTelephoneEvent) {
-		rates = append(rates, eventRates(voice, 8000)...)
-	}
-	return number(append(voice, events(core, rates)...))
+	return number(append(voice, events(core, eventRates(voice))...))
 }
 
 // eventRates returns the clock rates at which telephone-event is needed beside
-// these voice codecs.
-func eventRates(voice []Codec, rates ...uint32) []uint32 {
+// these voice codecs: 8000 Hz, which every peer knows, and their own.
+func eventRates(voice []Codec) []uint32 {
+	rates := []uint32{8000}
 	for _, c := range voice {
 		if !slices.Contains(rates, c.ClockRate) {
 			rates = append(rates, c.ClockRate)
 		}
 	}
-	slices.Sort(rates)
 	return rates
-}
-
-func hasRate(codecs []Codec, rate uint32) bool {
-	return slices.ContainsFunc(codecs, func(c Codec) bool { return c.ClockRate == rate })
 }
 
 // events returns one telephone-event codec per clock rate, in the peer's form
@@ -67,9 +57,6 @@ func hasRate(codecs []Codec, rate uint32) bool {
 func events(peer []Codec, rates []uint32) []Codec {
 	var out []Codec
 	for _, rate := range rates {
-		if hasRate(out, rate) {
-			continue
-		}
 		c := Codec{0, telephoneEvent, rate, 0, allDigits}
 		if i := slices.IndexFunc(peer, c.Same); i >= 0 {
 			c.PayloadType = peer[i].PayloadType
@@ -139,9 +126,9 @@ func Negotiate(offered, answered []Codec) ([]Codec, error) {
 // on the other leg, in the order and with the parameters of accepted.
 //
 // telephone-event is answered when the other leg accepted it at any clock rate,
-// because the media plane translates between rates; then at the rates of the
-// other leg and of the voice codecs as far as they were offered, else at the
-// first rate offered.
+// because the media plane translates between rates. The answer has the rates
+// of the other leg, those of the voice codecs, and 8000 Hz, on which some peers
+// send whatever was agreed, as far as they were offered; else the first offered.
 //
 // The result is empty when no voice codec is common: answer the offer with 488.
 func AnswerFor(offer, accepted []Codec) []Codec {
@@ -169,7 +156,7 @@ func AnswerFor(offer, accepted []Codec) []Codec {
 			continue
 		}
 		match := slices.IndexFunc(accepted, c.Same)
-		if match < 0 && !hasRate(out[:voice], c.ClockRate) {
+		if match < 0 && !slices.Contains(eventRates(out[:voice]), c.ClockRate) {
 			continue
 		}
 		c.Fmtp = normalEvents(accepted[max(match, first)].Fmtp)

@@ -415,9 +415,12 @@ type WebRTCTransport struct {
 	// SRTP protection profiles in order of preference; empty: the node's order.
 	SrtpProfiles []SRTPProfile `protobuf:"varint,6,rep,packed,name=srtp_profiles,json=srtpProfiles,proto3,enum=isthmus.media.v1.SRTPProfile" json:"srtp_profiles,omitempty"`
 	// Address selected by the browser, when already known (takeover): then
-	// the node sends there without waiting for USE-CANDIDATE.
+	// the node sends there without waiting for USE-CANDIDATE. Only looked at when
+	// the node makes the leg.
 	Remote *SocketAddress `protobuf:"bytes,7,opt,name=remote,proto3" json:"remote,omitempty"`
 	// Keys of an association that was already set up (takeover): no handshake.
+	// The sources must hold every SSRC that the streams of the leg send with.
+	// Only looked at when the node makes the leg.
 	Srtp          *SRTPState `protobuf:"bytes,8,opt,name=srtp,proto3" json:"srtp,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -751,7 +754,10 @@ type SRTPSource struct {
 	Outgoing        bool                   `protobuf:"varint,2,opt,name=outgoing,proto3" json:"outgoing,omitempty"`
 	RolloverCounter uint32                 `protobuf:"varint,3,opt,name=rollover_counter,json=rolloverCounter,proto3" json:"rollover_counter,omitempty"`
 	// 0 to 65535.
-	LastSequence  uint32 `protobuf:"varint,4,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
+	LastSequence uint32 `protobuf:"varint,4,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
+	// SRTCP index used last, of outgoing sources (RFC 3711 3.4): an index must
+	// not be used twice with one key.
+	RtcpIndex     uint32 `protobuf:"varint,5,opt,name=rtcp_index,json=rtcpIndex,proto3" json:"rtcp_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -810,6 +816,13 @@ func (x *SRTPSource) GetRolloverCounter() uint32 {
 func (x *SRTPSource) GetLastSequence() uint32 {
 	if x != nil {
 		return x.LastSequence
+	}
+	return 0
+}
+
+func (x *SRTPSource) GetRtcpIndex() uint32 {
+	if x != nil {
+		return x.RtcpIndex
 	}
 	return 0
 }
@@ -1726,13 +1739,15 @@ const file_isthmus_media_v1_session_proto_rawDesc = "" +
 	"\aprofile\x18\x01 \x01(\x0e2\x1d.isthmus.media.v1.SRTPProfileR\aprofile\x12!\n" +
 	"\flocal_master\x18\x02 \x01(\fR\vlocalMaster\x12#\n" +
 	"\rremote_master\x18\x03 \x01(\fR\fremoteMaster\x126\n" +
-	"\asources\x18\x04 \x03(\v2\x1c.isthmus.media.v1.SRTPSourceR\asources\"\x8c\x01\n" +
+	"\asources\x18\x04 \x03(\v2\x1c.isthmus.media.v1.SRTPSourceR\asources\"\xab\x01\n" +
 	"\n" +
 	"SRTPSource\x12\x12\n" +
 	"\x04ssrc\x18\x01 \x01(\rR\x04ssrc\x12\x1a\n" +
 	"\boutgoing\x18\x02 \x01(\bR\boutgoing\x12)\n" +
 	"\x10rollover_counter\x18\x03 \x01(\rR\x0frolloverCounter\x12#\n" +
-	"\rlast_sequence\x18\x04 \x01(\rR\flastSequence\"\x80\x02\n" +
+	"\rlast_sequence\x18\x04 \x01(\rR\flastSequence\x12\x1d\n" +
+	"\n" +
+	"rtcp_index\x18\x05 \x01(\rR\trtcpIndex\"\x80\x02\n" +
 	"\fRTPTransport\x125\n" +
 	"\x05local\x18\x01 \x01(\v2\x1f.isthmus.media.v1.SocketAddressR\x05local\x127\n" +
 	"\x06remote\x18\x02 \x01(\v2\x1f.isthmus.media.v1.SocketAddressR\x06remote\x12@\n" +

@@ -1,0 +1,292 @@
+package dtlssrtp
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/pion/rtp"
+	"github.com/pion/srtp/v3"
+	"github.com/pion/transport/v4/replaydetector"
+)
+
+// Errors of a Transform.
+var (
+	// ErrDuplicate refuses to protect two packets with one index: with GCM and
+	// counter mode that would reveal the key stream.
+	ErrDuplicate = errors.New("a packet with this SSRC and index was protected already")
+	// ErrReplay: the packet was received before, or is older than the window.
+	ErrReplay = errors.New("replayed SRTP packet")
+	// ErrAuth: the packet does not authenticate.
+	ErrAuth = errors.New("SRTP packet does not authenticate")
+)
+
+const (
+	// replayWindow in packets (RFC 3711 section 3.3.2 asks for at least 64).
+	replayWindow = 512
+	// restoreJump is added to the index of a restored outgoing source. The
+	// checkpoint that it comes from can be old; the jump is larger than what a
+	// source can have sent since, and stays below 2^15, so that the peer does
+	// not guess a wrong rollover counter.
+	restoreJump = 1 << 14
+	// restoreRTCPJump is the same for SRTCP, whose index travels in the packet.
+	restoreRTCPJump = 1 << 16
+	// maxSources bounds the sources of one association: a browser that
+	// changes its SSRC with every packet must not fill the node.
+	maxSources = 1024
+
+	maxIndex     = 1<<48 - 1
+	maxRTCPIndex = 1<<31 - 1
+)
+
+// Source is how far one synchronisation source has come.
+type Source struct {
+	SSRC     uint32
+	Outgoing bool
+	// Index is the 48-bit SRTP packet index of the newest packet.
+	Index uint64
+	// RTCPIndex is the 31-bit SRTCP index used last; only of outgoing sources.
+	RTCPIndex uint32
+}
+
+// Transform protects and unprotects the packets of one association. It is not
+// safe for concurrent use.
+type Transform struct {
+	keys Keys
+	out  *srtp.Context
+	in   *srtp.Context
+
+	sent     map[uint32]*sentSource
+	received map[uint32]*receivedSource
+	header   rtp.Header
+	// replayed is set by the replay detectors of in, which do not tell
+	// otherwise why a packet was refused.
+	replayed bool
+}
+
+type sentSource struct {
+	window Window
+}
+
+type receivedSource struct {
+	index uint64
+	// restored: the rollover counter comes from another node, no packet has
+	// confirmed it here yet, and nothing up to floor is accepted again.
+	restored bool
+	floor    uint64
+}
+
+// NewTransform makes the transforms of keys. Sources of an association that was
+// set up on another node go on from there.
+func NewTransform(keys Keys, sources []Source) (*Transform, error) {
+	if err := keys.Validate(); err != nil {
+		return nil, err
+	}
+	t := &Transform{keys: keys, sent: map[uint32]*sentSource{}, received: map[uint32]*receivedSource{}}
+	n := keys.Profile.keyLen()
+	out, err := srtp.CreateContext(keys.Local[:n], keys.Local[n:], keys.Profile.srtp())
+	if err != nil {
+		return nil, fmt.Errorf("SRTP context for sending: %w", err)
+	}
+	in, err := srtp.CreateContext(keys.Remote[:n], keys.Remote[n:], keys.Profile.srtp(),
+		srtp.SRTPReplayDetectorFactory(t.detector(maxIndex)), srtp.SRTCPReplayDetectorFactory(t.detector(maxRTCPIndex)))
+	if err != nil {
+		return nil, fmt.Errorf("SRTP context for receiving: %w", err)
+	}
+	t.out, t.in = out, in
+	for _, s := range sources {
+		if !s.Outgoing {
+			t.received[s.SSRC] = &receivedSource{index: s.Index, restored: true, floor: s.Index}
+			continue
+		}
+		next := s.Index + restoreJump
+		state := &sentSource{}
+		state.window.Accept(next)
+		t.sent[s.SSRC] = state
+		out.SetROC(s.SSRC, uint32(next>>16))
+		out.SetIndex(s.SSRC, s.RTCPIndex+restoreRTCPJump)
+	}
+	return t, nil
+}
+
+// Keys of the association.
+func (t *Transform) Keys() Keys { return t.keys }
+
+// Resume is the index after which an outgoing source must go on, if it was
+// restored or has sent.
+func (t *Transform) Resume(ssrc uint32) (index uint64, ok bool) {
+	s, ok := t.sent[ssrc]
+	if !ok {
+		return 0, false
+	}
+	return s.window.Newest(), true
+}
+
+// Protect encrypts an RTP packet into dst. index is its 48-bit packet index,
+// whose low 16 bits are its sequence number.
+func (t *Transform) Protect(dst, packet []byte, ssrc uint32, index uint64) ([]byte, error) {
+	s := t.sent[ssrc]
+	if s == nil {
+		s = &sentSource{}
+		t.sent[ssrc] = s
+		t.out.SetROC(ssrc, uint32(index>>16))
+	}
+	if !s.window.Accept(index) {
+		return nil, ErrDuplicate
+	}
+	return t.out.EncryptRTP(dst, packet, &t.header)
+}
+
+// ProtectRTCP encrypts an RTCP packet into dst.
+func (t *Transform) ProtectRTCP(dst, packet []byte) ([]byte, error) {
+	return t.out.EncryptRTCP(dst, packet, nil)
+}
+
+// Unprotect decrypts an SRTP packet into dst: ErrReplay, ErrAuth.
+func (t *Transform) Unprotect(dst, packet []byte) ([]byte, error) {
+	if _, err := t.header.Unmarshal(packet); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrAuth, err)
+	}
+	ssrc, seq := t.header.SSRC, t.header.SequenceNumber
+	state := t.received[ssrc]
+	if state != nil && state.restored {
+		index := Nearest(state.index, seq)
+		if index <= state.floor {
+			return nil, ErrReplay
+		}
+		t.in.SetROC(ssrc, uint32(index>>16))
+	}
+	if state == nil && len(t.received) >= maxSources {
+		return nil, fmt.Errorf("%w: more than %d sources", ErrAuth, maxSources)
+	}
+	t.replayed = false
+	plain, err := t.in.DecryptRTP(dst, packet, &t.header)
+	if err != nil {
+		if t.replayed {
+			return nil, ErrReplay
+		}
+		return nil, fmt.Errorf("%w: %w", ErrAuth, err)
+	}
+	if state == nil {
+		state = &receivedSource{index: uint64(seq)}
+		t.received[ssrc] = state
+	}
+	state.restored = false
+	if index := Nearest(state.index, seq); index > state.index {
+		state.index = index
+	}
+	return plain, nil
+}
+
+// UnprotectRTCP decrypts an SRTCP packet into dst: ErrReplay, ErrAuth.
+func (t *Transform) UnprotectRTCP(dst, packet []byte) ([]byte, error) {
+	t.replayed = false
+	plain, err := t.in.DecryptRTCP(dst, packet, nil)
+	switch {
+	case err == nil:
+		return plain, nil
+	case t.replayed:
+		return nil, ErrReplay
+	}
+	return nil, fmt.Errorf("%w: %w", ErrAuth, err)
+}
+
+// Sources tells how far every source has come.
+func (t *Transform) Sources() []Source {
+	list := make([]Source, 0, len(t.sent)+len(t.received))
+	for ssrc, s := range t.sent {
+		rtcp, _ := t.out.Index(ssrc)
+		list = append(list, Source{SSRC: ssrc, Outgoing: true, Index: s.window.Newest(), RTCPIndex: rtcp})
+	}
+	for ssrc, s := range t.received {
+		list = append(list, Source{SSRC: ssrc, Index: s.index})
+	}
+	return list
+}
+
+func (t *Transform) detector(max uint64) func() replaydetector.ReplayDetector {
+	return func() replaydetector.ReplayDetector {
+		return &detector{window: replaydetector.New(replayWindow, max).(replayWindowDetector), refused: &t.replayed}
+	}
+}
+
+type replayWindowDetector interface {
+	replaydetector.ReplayDetector
+	replaydetector.CheckAccepter
+}
+
+// detector notes that it refused a packet.
+type detector struct {
+	window  replayWindowDetector
+	refused *bool
+}
+
+func (d *detector) Check(seq uint64) (func() bool, bool) {
+	accept, ok := d.window.Check(seq)
+	*d.refused = *d.refused || !ok
+	return accept, ok
+}
+
+func (d *detector) CheckSeq(seq uint64) replaydetector.Token {
+	token := d.window.CheckSeq(seq)
+	*d.refused = *d.refused || !token.Passed()
+	return token
+}
+
+func (d *detector) Accept(token replaydetector.Token) bool { return d.window.Accept(token) }
+
+// Nearest extends a sequence number to the index closest to a known one
+// (RFC 3711 section 3.3.1).
+func Nearest(known uint64, seq uint16) uint64 {
+	delta := int64(int16(seq - uint16(known)))
+	if delta < 0 && uint64(-delta) > known {
+		return known&^0xffff | uint64(seq)
+	}
+	return uint64(int64(known) + delta)
+}
+
+// windowSize in packets; a power of two.
+const windowSize = 1024
+
+// Window remembers which of the newest indices were used.
+type Window struct {
+	newest  uint64
+	started bool
+	bits    [windowSize / 64]uint64
+}
+
+// Newest index accepted.
+func (w *Window) Newest() uint64 { return w.newest }
+
+// Accept reports whether index is new, and notes it. Indices that fell out of
+// the window are never accepted.
+func (w *Window) Accept(index uint64) bool {
+	switch {
+	case !w.started:
+		w.started = true
+		w.newest = index
+	case index > w.newest:
+		if index-w.newest >= windowSize {
+			clear(w.bits[:])
+		} else {
+			for i := w.newest + 1; i < index; i++ {
+				w.clear(i)
+			}
+		}
+		w.newest = index
+	case w.newest-index >= windowSize || w.has(index):
+		return false
+	}
+	slot := index % windowSize
+	w.bits[slot/64] |= 1 << (slot % 64)
+	return true
+}
+
+func (w *Window) has(index uint64) bool {
+	slot := index % windowSize
+	return w.bits[slot/64]&(1<<(slot%64)) != 0
+}
+
+func (w *Window) clear(index uint64) {
+	slot := index % windowSize
+	w.bits[slot/64] &^= 1 << (slot % 64)
+}

@@ -43,6 +43,8 @@ type MediaSession struct {
 	// AnsweredAt and EndedAt are zero until then.
 	AnsweredAt time.Time
 	EndedAt    time.Time
+	// Released: the app has deleted the session and sees it no more.
+	Released bool
 	// Version grows with each stored change; a store refuses to overwrite a
 	// version other than the one that was read.
 	Version int64

@@ -18,6 +18,9 @@ type Media interface {
 	// Remove ends a session. It does not fail when the node is unreachable:
 	// what the node still has is removed when it comes back, or orphaned.
 	Remove(ctx context.Context, node, callID string)
+	// Adopt tells which sessions another process left behind on which nodes.
+	// One whose node does not come back in time is told as SessionLost.
+	Adopt(plans []MediaPlan)
 	// Ready answers an error while there is no node that takes sessions.
 	Ready() error
 }
@@ -38,17 +41,20 @@ type MediaPlan struct {
 	Generation uint64
 	Browsers   []BrowserLeg
 	Core       *CoreLeg
-	// Talking is the browser leg that is connected through with the core leg;
-	// empty while none is. Early media flows to the browsers that have codecs.
+	// Talking is the browser leg whose media is passed to and from the core leg,
+	// as far as both directions allow; empty while nobody is.
 	Talking string
 }
 
-// BrowserLeg is a device's WebRTC association. ID is its media session's id.
+// BrowserLeg is a device's WebRTC association.
 type BrowserLeg struct {
-	ID       string
-	Identity Identity
-	Ufrag    string
-	Password string
+	// ID is unique in the call. A device that comes back with a new peer
+	// connection gets a new leg, so SessionID says whose it is.
+	ID        string
+	SessionID string
+	Identity  Identity
+	Ufrag     string
+	Password  string
 	// The remote description; RemoteUfrag is empty until it is known.
 	RemoteUfrag        string
 	RemotePassword     string
@@ -56,12 +62,16 @@ type BrowserLeg struct {
 	// Active: this side opens the DTLS handshake.
 	Active bool
 	SSRC   uint32
-	// Codecs with the browser's payload numbers, in force or offered.
-	Codecs []sdp.Codec
+	// Offered is what the offerer's description allows, Codecs what is in force;
+	// both carry the browser's payload numbers.
+	Offered []sdp.Codec
+	Codecs  []sdp.Codec
 	// Direction as the gateway sees it.
 	Direction sdp.Direction
 	// Remote is the address that ICE selected, when known.
 	Remote netip.AddrPort
+	// SDP is how both sides last described themselves.
+	SDP Descriptions
 }
 
 // Identity is a DTLS certificate made for one leg.
@@ -73,15 +83,26 @@ type Identity struct {
 
 // CoreLeg is the RTP association with the operator's network.
 type CoreLeg struct {
-	// Local is the address chosen by the node, invalid until then.
-	Local  netip.AddrPort
+	// Local is the address chosen by the node, LocalRTCP that for RTCP; invalid
+	// until then.
+	Local     netip.AddrPort
+	LocalRTCP netip.AddrPort
+	// Remote is invalid until known.
 	Remote netip.AddrPort
 	// RemoteRTCP is invalid when it is the port after Remote's.
 	RemoteRTCP netip.AddrPort
 	RTCPMux    bool
 	SSRC       uint32
-	Codecs     []sdp.Codec
-	Direction  sdp.Direction
+	// Offered is what the gateway offered last. Codecs are in force and carry
+	// the numbers to send with, Receive those that the far end sends with; they
+	// differ only for answers that renumber.
+	Offered []sdp.Codec
+	Codecs  []sdp.Codec
+	Receive []sdp.Codec
+	// Direction as the gateway sees it.
+	Direction sdp.Direction
+	// SDP is how both sides last described themselves.
+	SDP Descriptions
 	// IPv6 asks for an address of that family.
 	IPv6 bool
 }
@@ -114,7 +135,7 @@ type MediaEvents interface {
 	// MediaTimeout: nothing arrived from a leg that should send.
 	MediaTimeout(ctx context.Context, callID, leg string, silent time.Duration)
 	// Digit was received as telephone-event from a leg.
-	Digit(ctx context.Context, callID, leg, digit string, duration time.Duration)
+	MediaDigit(ctx context.Context, callID, leg, digit string, duration time.Duration)
 	// SessionLost: the node, or the session on it, is gone.
 	SessionLost(ctx context.Context, callID, reason string)
 	// Sessions lists the calls that should be on a node, so that what it has
@@ -132,17 +153,19 @@ type Call struct {
 	Direction call.Direction
 	CreatedAt time.Time
 	Media     MediaPlan
-	// CoreSDP is the state of the negotiation with the network.
-	Core CoreDescription
+	// LocalHold and RemoteHold: who keeps the other side waiting.
+	LocalHold  bool
+	RemoteHold bool
 	// Dialog is zero until it is confirmed.
 	Dialog Dialog
 }
 
-// CoreDescription is how the gateway last described itself to the network.
-type CoreDescription struct {
+// Descriptions are the SDP state between the gateway and one peer.
+type Descriptions struct {
+	// SessionID and Version of the gateway's o= line.
 	SessionID uint64
 	Version   uint64
-	// Last SDP sent and received.
+	// Local was sent last, Remote received last; empty until then.
 	Local  string
 	Remote string
 }

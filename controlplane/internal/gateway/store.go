@@ -54,8 +54,8 @@ type Reader interface {
 	// SubscriptionsEnding lists up to limit active subscriptions that end by
 	// themselves (Subscription.EndsAt) not after t, earliest first.
 	SubscriptionsEnding(ctx context.Context, t time.Time, limit int) ([]call.Subscription, error)
-	// NextEnd is the earliest time at which a registration or a subscription
-	// ends or an ended session is to be forgotten; zero when nothing does.
+	// NextEnd is the earliest time at which a registration or an active
+	// subscription ends by itself; zero when none does.
 	NextEnd(ctx context.Context) (time.Time, error)
 }
 

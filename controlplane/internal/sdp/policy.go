@@ -78,3 +78,7 @@ func (p Policy) pick(codecs []Codec) []Codec {
 	}
 	return out
 }
+
+// Relayed lists every voice codec that can pass, and telephone-event: what an
+// offer made for an unknown far end can hold.
+func Relayed() []Codec { return append(slices.Clone(relayed), eventNumbers...) }

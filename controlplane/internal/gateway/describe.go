@@ -1,0 +1,136 @@
+package gateway
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sdp"
+)
+
+// newBrowserLeg makes the gateway's half of a device's association.
+func (g *Gateway) newBrowserLeg(m *call.MediaSession) (BrowserLeg, error) {
+	identity, err := newIdentity(g.now())
+	if err != nil {
+		return BrowserLeg{}, err
+	}
+	ufrag, password := newCredentials()
+	return BrowserLeg{
+		ID: m.ID, SessionID: m.ID, Identity: identity, Ufrag: ufrag, Password: password,
+		SSRC: randomSSRC(), Direction: sdp.SendRecv,
+	}, nil
+}
+
+// describedBy takes over what the browser said of itself.
+func (b *BrowserLeg) describedBy(remote *sdp.WebRTC, text string) {
+	b.RemoteUfrag, b.RemotePassword = remote.Ufrag, remote.Password
+	b.RemoteFingerprints = remote.Fingerprints
+	b.Direction = remote.Direction.Reverse()
+	b.Active = remote.Setup == sdp.SetupPassive
+	b.SDP.Remote = text
+}
+
+// endpoint is the gateway's side of a leg as descriptions show it.
+func (lc *liveCall) endpoint(b *BrowserLeg, codecs []sdp.Codec) sdp.Endpoint {
+	return sdp.Endpoint{
+		Ufrag: b.Ufrag, Password: b.Password, Fingerprint: b.Identity.fingerprint(),
+		Candidates: lc.candidates.Candidates, SSRC: b.SSRC, CNAME: lc.ID,
+		Direction: sdp.SendRecv, Codecs: codecs,
+	}
+}
+
+// browserAnswer answers a browser's offer with the codecs in force.
+func (lc *liveCall) browserAnswer(b *BrowserLeg, offer *sdp.WebRTC) (string, error) {
+	return b.SDP.describe(func(id, version uint64) (string, error) {
+		e := lc.endpoint(b, b.Codecs)
+		e.SessionID, e.Version = id, version
+		return offer.Answer(e)
+	})
+}
+
+// browserOffer offers a device what the network can take.
+func (lc *liveCall) browserOffer(b *BrowserLeg) (string, error) {
+	return b.SDP.describe(func(id, version uint64) (string, error) {
+		e := lc.endpoint(b, b.Offered)
+		e.SessionID, e.Version = id, version
+		return sdp.WebRTCOffer(e)
+	})
+}
+
+// coreOffer offers the network what core.Offered says.
+func (lc *liveCall) coreOffer() (string, error) {
+	core := lc.Media.Core
+	return core.SDP.describe(func(id, version uint64) (string, error) {
+		return sdp.CoreOffer(core.endpoint(id, version, core.Offered, lc.holdDirection()))
+	})
+}
+
+func (c *CoreLeg) endpoint(id, version uint64, codecs []sdp.Codec, d sdp.Direction) sdp.CoreEndpoint {
+	return sdp.CoreEndpoint{SessionID: id, Version: version, Address: c.Local, RTCP: c.LocalRTCP, Direction: d, Codecs: codecs}
+}
+
+// takeAnswer takes the network's answer to core.Offered, made in the given
+// direction.
+func (c *CoreLeg) takeAnswer(text string, offered sdp.Direction) error {
+	remote, err := sdp.ParseCore(text)
+	if err != nil {
+		return err
+	}
+	if remote.Rejected {
+		return sdp.ErrNoCommonCodec
+	}
+	codecs, err := sdp.Negotiate(c.Offered, remote.Codecs)
+	if err != nil {
+		return fmt.Errorf("offered %s, answered %s: %w", codecNames(c.Offered), codecNames(remote.Codecs), err)
+	}
+	c.Codecs, c.Receive = codecs, sdp.AnswerFor(c.Offered, codecs)
+	c.Direction = offered.And(remote.Direction.Reverse())
+	c.reach(remote)
+	c.SDP.Remote = text
+	return nil
+}
+
+// reach sends to where the far end says it receives. An unspecified address is
+// the old way of hold and keeps the last one.
+func (c *CoreLeg) reach(remote *sdp.Core) {
+	if !remote.Remote.IsValid() || remote.Remote.Addr().IsUnspecified() {
+		return
+	}
+	c.Remote, c.RemoteRTCP = remote.Remote, remote.RTCP
+}
+
+// withEvents adds the offered telephone-events to an answer that has none: the
+// media node then still hears the digits, for a far end that takes them by INFO.
+func withEvents(answer, offered []sdp.Codec) []sdp.Codec {
+	for _, c := range answer {
+		if c.IsTelephoneEvent() {
+			return answer
+		}
+	}
+	for _, c := range offered {
+		if c.IsTelephoneEvent() && len(answer) > 0 {
+			answer = append(answer, c)
+		}
+	}
+	return answer
+}
+
+func hasEvents(codecs []sdp.Codec) bool {
+	for _, c := range codecs {
+		if c.IsTelephoneEvent() {
+			return true
+		}
+	}
+	return false
+}
+
+func codecNames(codecs []sdp.Codec) string {
+	if len(codecs) == 0 {
+		return "nothing"
+	}
+	names := make([]string, len(codecs))
+	for i, c := range codecs {
+		names[i] = c.String()
+	}
+	return strings.Join(names, ", ")
+}

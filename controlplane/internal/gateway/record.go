@@ -1,0 +1,153 @@
+package gateway
+
+import (
+	"context"
+	"time"
+
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
+)
+
+// recordSession enqueues an event about a media session for every subscription
+// that wants it.
+func (g *Gateway) recordSession(ctx context.Context, tx Tx, m *call.MediaSession, t call.EventType, change call.SessionChange) error {
+	return g.record(ctx, tx, m.Owner, m.DeviceID, m.RegistrationID, m.ID, call.Event{Type: t, Session: &change})
+}
+
+// record enqueues one event for every subscription that wants it. The last event
+// that a subscription may get is followed by its end.
+func (g *Gateway) record(ctx context.Context, tx Tx, owner call.Owner, device, registration, session string, e call.Event) error {
+	subscriptions, err := tx.SubscriptionsFor(ctx, owner, device)
+	if err != nil {
+		return err
+	}
+	e.Time = g.now()
+	for _, s := range subscriptions {
+		if !s.Wants(e.Type, device, owner, registration, session) {
+			continue
+		}
+		e.ID = newID()
+		if e.Session != nil {
+			change := *e.Session
+			if change.Sequence, err = tx.NextSequence(ctx, session, s.ID); err != nil {
+				return err
+			}
+			e.Session = &change
+		}
+		if err := tx.Enqueue(ctx, s.ID, e); err != nil {
+			return err
+		}
+		g.metrics.events.WithLabelValues(string(e.Type)).Inc()
+		if s.MaxEvents == 0 {
+			continue
+		}
+		s.Sent++
+		if s.Sent < s.MaxEvents {
+			err = tx.UpdateSubscription(ctx, s)
+		} else {
+			err = g.endSubscription(ctx, tx, s, call.MaxEventsReached, "The requested number of events has been sent.", false)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endSubscription makes a subscription inactive and, unless silent, enqueues its
+// last event. Its queue is still delivered.
+func (g *Gateway) endSubscription(ctx context.Context, tx Tx, s call.Subscription, reason call.EndReason, description string, silent bool) error {
+	s.State = call.SubscriptionOver
+	if reason == call.SubscriptionDeleted {
+		s.State = call.SubscriptionGone
+	}
+	now := g.now()
+	if s.ExpiresAt.IsZero() || now.Before(s.ExpiresAt) {
+		s.ExpiresAt = now
+	}
+	if err := tx.UpdateSubscription(ctx, s); err != nil {
+		return err
+	}
+	if silent {
+		return nil
+	}
+	g.metrics.events.WithLabelValues(string(call.SubscriptionEnded)).Inc()
+	return tx.Enqueue(ctx, s.ID, call.Event{
+		ID: newID(), Type: call.SubscriptionEnded, Time: now,
+		Subscription: &call.SubscriptionStop{Reason: reason, Description: description},
+	})
+}
+
+// runTimers ends registrations and subscriptions at their moment and forgets
+// ended sessions.
+func (g *Gateway) runTimers(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-g.poke:
+		case <-timer.C:
+			g.endDue(ctx)
+		}
+		timer.Reset(g.untilNextEnd(ctx))
+	}
+}
+
+// idle bounds how long Run sleeps: another process may have made what ends
+// earlier than anything known here.
+const idle = 10 * time.Second
+
+func (g *Gateway) untilNextEnd(ctx context.Context) time.Duration {
+	next, err := g.store.NextEnd(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			g.log.Error("look for what ends next", "error", err)
+		}
+		return time.Second
+	}
+	if next.IsZero() {
+		return idle
+	}
+	return min(max(next.Sub(g.now()), 10*time.Millisecond), idle)
+}
+
+// endDue ends everything that is due, in bounded steps.
+func (g *Gateway) endDue(ctx context.Context) {
+	const batch = 100
+	now := g.now()
+	registrations, err := g.store.RegistrationsEnding(ctx, now, batch)
+	if err != nil {
+		g.log.Error("list ending registrations", "error", err)
+		return
+	}
+	for _, r := range registrations {
+		if err := g.endRegistration(ctx, r, call.RegistrationExpired, "The registration has expired."); err != nil {
+			g.log.Error("end an expired registration", "registration", r.ID, "error", err)
+		}
+	}
+	subscriptions, err := g.store.SubscriptionsEnding(ctx, now, batch)
+	if err != nil {
+		g.log.Error("list ending subscriptions", "error", err)
+		return
+	}
+	for _, s := range subscriptions {
+		_, reason := s.EndsAt()
+		description := "The subscription has expired."
+		if reason == call.AccessTokenExpired {
+			description = "The access token of the sink expires."
+		}
+		if err := g.EndSubscription(ctx, s.Owner.Tenant, s.ID, reason, description, false); err != nil {
+			g.log.Error("end an expired subscription", "subscription", s.ID, "error", err)
+		}
+	}
+	err = g.store.Update(ctx, func(tx Tx) error {
+		if err := tx.DeleteSessionsEndedBefore(ctx, now.Add(-g.config.EndedRetention)); err != nil {
+			return err
+		}
+		return tx.DeleteSubscriptionsEndedBefore(ctx, now.Add(-g.config.EndedRetention))
+	})
+	if err != nil && ctx.Err() == nil {
+		g.log.Error("forget what has ended", "error", err)
+	}
+}

@@ -186,7 +186,7 @@ func (o *Core) Answer(local CoreEndpoint) (string, error) {
 	w.coreHead(local)
 	for i, m := range o.Media {
 		if i != o.Audio || o.Rejected {
-			w.refuse(m)
+			w.refuse(m, m.formats)
 			continue
 		}
 		local.Codecs = OneVoice(onlyOffered(o.Codecs, local.Codecs))

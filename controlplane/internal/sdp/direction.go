@@ -50,7 +50,9 @@ func (d Direction) And(allowed Direction) Direction {
 }
 
 // Answer returns the direction to put into the answer to an offer with the
-// direction d, when the answering side wants wanted (RFC 3264 6.1).
+// direction d, when the answering side wants wanted (RFC 3264 6.1). It also
+// reads answers: some stacks answer sendrecv whatever was offered, and what then
+// holds is offered.Answer(answered).
 func (d Direction) Answer(wanted Direction) Direction { return wanted.And(d.Reverse()) }
 
 // Hold returns the direction to offer, seen from the offering side, in order to

@@ -48,13 +48,13 @@ type goldenCase struct {
 type goldenSection struct{ name, text string }
 
 func readGolden(t *testing.T, file string) *goldenCase {
-	data, err := os.ReadFile(file)
+	text, err := readFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &goldenCase{t: t, file: file}
 	current := &c.comment
-	for line := range strings.Lines(string(data)) {
+	for line := range strings.Lines(text) {
 		if name, ok := strings.CutPrefix(line, "-- "); ok && strings.HasSuffix(name, " --\n") {
 			c.sections = append(c.sections, goldenSection{name: strings.TrimSuffix(name, " --\n")})
 			current = &c.sections[len(c.sections)-1].text
@@ -63,6 +63,11 @@ func readGolden(t *testing.T, file string) *goldenCase {
 		*current += line
 	}
 	return c
+}
+
+func readFile(file string) (string, error) {
+	data, err := os.ReadFile(file)
+	return string(data), err
 }
 
 func (c *goldenCase) write() error {

@@ -1,6 +1,7 @@
 package sdp
 
 import (
+	"cmp"
 	"crypto"
 	"encoding/hex"
 	"net/netip"
@@ -92,7 +93,8 @@ type WebRTC struct {
 
 // ParseWebRTC reads an offer or answer of a WebRTC client, complete with its
 // ICE credentials, DTLS fingerprint and multiplexed RTCP. Of several audio
-// m-lines it takes the first that is not refused. Errors are of type *Error.
+// m-lines it takes the first with DTLS-SRTP that is not refused. Errors are of
+// type *Error.
 func ParseWebRTC(text string) (*WebRTC, error) {
 	d, err := lex(text)
 	if err != nil {
@@ -101,31 +103,28 @@ func ParseWebRTC(text string) (*WebRTC, error) {
 	o := &WebRTC{SessionID: d.sessionID, Version: d.version, Audio: -1}
 	_, o.ICELite = find(d.attributes, "ice-lite")
 	group := d.bundle()
-	audio := 0
+	var unusable string
 	for i, s := range d.sections {
 		o.Media = append(o.Media, s.Media)
 		if s.Kind != "audio" {
 			continue
 		}
-		audio++
 		_, bundleOnly := s.attribute("bundle-only")
-		if o.Audio < 0 && (s.Port != 0 || bundleOnly) {
+		switch {
+		case s.Port == 0 && !bundleOnly:
+			unusable = cmp.Or(unusable, "its audio m-line is refused (port 0)")
+		case s.Profile != "UDP/TLS/RTP/SAVPF" && s.Profile != "UDP/TLS/RTP/SAVP":
+			unusable = cmp.Or(unusable, "the audio m-line has profile "+clip(s.Profile)+"; DTLS-SRTP (UDP/TLS/RTP/SAVPF) is required")
+		case o.Audio < 0:
 			o.Audio = i
 		}
 	}
-	switch {
-	case o.Audio >= 0:
-	case audio > 0:
-		return nil, unacceptable("its audio m-line is refused (port 0)")
-	default:
-		return nil, unacceptable("it has no audio m-line")
+	if o.Audio < 0 {
+		return nil, unacceptable("%s", cmp.Or(unusable, "it has no audio m-line"))
 	}
 	s := d.sections[o.Audio]
 	o.Profile, o.Mid = s.Profile, s.Mid
 	o.Bundled = s.Mid != "" && slices.Contains(group, s.Mid)
-	if s.Profile != "UDP/TLS/RTP/SAVPF" && s.Profile != "UDP/TLS/RTP/SAVP" {
-		return nil, unacceptable("the audio m-line has profile %s; DTLS-SRTP (UDP/TLS/RTP/SAVPF) is required", clip(s.Profile))
-	}
 	o.Direction = d.direction(s)
 	o.Ptime = s.milliseconds("ptime")
 	if o.Codecs, err = s.codecs(); err != nil {
@@ -296,9 +295,12 @@ func (o *WebRTC) RestartsICE(prev *WebRTC) bool {
 	return o.Ufrag != prev.Ufrag || o.Password != prev.Password
 }
 
-// LocalSetup returns the gateway's a=setup for an answer to the offer o:
-// preferred (active or passive; empty means passive) if the offer leaves the
-// choice, else the one left.
+// LocalSetup returns the gateway's side of a=setup. For an offer o it is what
+// the answer says: preferred (active or passive; empty means passive) if the
+// offer leaves the choice, else the one left. For an answer o to an offer of
+// the gateway it is the role that the answer leaves: clients choose either (an
+// answer of passive to an ICE-lite offer is common), so the media node must be
+// able to be the DTLS client (active) as well as the server.
 func (o *WebRTC) LocalSetup(preferred string) string {
 	switch o.Setup {
 	case SetupActive:

@@ -3,6 +3,7 @@ package sdp
 import (
 	"net/netip"
 	"strconv"
+	"strings"
 )
 
 // Endpoint is the gateway's own side toward a WebRTC client: ICE-lite, all
@@ -72,12 +73,23 @@ func (o *WebRTC) Answer(local Endpoint) (string, error) {
 	w.webRTCHead(local, group)
 	for i, m := range o.Media {
 		if i != o.Audio {
-			w.refuse(m)
+			w.refuseWebRTC(m)
 			continue
 		}
 		w.webRTCAudio(local, o.Profile)
 	}
 	return w.finish()
+}
+
+// refuseWebRTC refuses RTP under the format 0, as browsers do: WebRTC stacks
+// look up what the formats mean even if the port is 0, and give up on those
+// that are not explained.
+func (w *writer) refuseWebRTC(m Media) {
+	if strings.Contains(m.Profile, "RTP/") {
+		w.refuse(m, nil)
+		return
+	}
+	w.refuse(m, m.formats)
 }
 
 // webRTCHead writes the session part; group is the tag to bundle, if any.

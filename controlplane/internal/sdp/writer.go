@@ -52,9 +52,10 @@ func (w *writer) media(kind string, port uint16, profile string, formats []strin
 	w.line('m', kind, " ", strconv.Itoa(int(port)), " ", profile, " ", strings.Join(formats, " "))
 }
 
-// refuse writes the m-line of a stream that is not accepted (RFC 3264 6).
-func (w *writer) refuse(m Media) {
-	formats := slices.DeleteFunc(slices.Clone(m.formats), func(f string) bool { return !isToken(f) })
+// refuse writes the m-line of a stream that is not accepted (RFC 3264 6); its
+// formats do not matter, but there must be one.
+func (w *writer) refuse(m Media, formats []string) {
+	formats = slices.DeleteFunc(slices.Clone(formats), func(f string) bool { return !isToken(f) })
 	if len(formats) == 0 {
 		formats = []string{"0"}
 	}
@@ -64,7 +65,7 @@ func (w *writer) refuse(m Media) {
 	}
 }
 
-// codecs checks the list and returns the formats of the m-line.
+// formats checks the list and returns the formats of the m-line.
 func (w *writer) formats(codecs []Codec) []string {
 	var out []string
 	if !hasVoice(codecs) {

@@ -55,7 +55,7 @@ func (g *Gateway) Incoming(ctx context.Context, in IncomingCall) {
 	for _, m := range lc.sessions {
 		if m.Offer, err = lc.browserOffer(lc.leg(m.ID)); err != nil {
 			log.Error("describe an incoming call to a device", "error", err)
-			g.media.Remove(ctx, lc.Media.Node, lc.ID)
+			g.media.Remove(ctx, lc.Media)
 			refuse(call.CauseMediaFailed, err.Error())
 			return
 		}
@@ -64,7 +64,7 @@ func (g *Gateway) Incoming(ctx context.Context, in IncomingCall) {
 		notices = append(notices, notice{m, call.SessionInvitation, change})
 	}
 	if err := g.save(ctx, lc, notices...); err != nil {
-		g.media.Remove(ctx, lc.Media.Node, lc.ID)
+		g.media.Remove(ctx, lc.Media)
 		refuse(call.CauseMediaFailed, "the store failed")
 		return
 	}

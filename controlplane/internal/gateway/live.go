@@ -211,6 +211,7 @@ func (g *Gateway) saveRecord(ctx context.Context, tx Tx, lc *liveCall) error {
 func (g *Gateway) apply(ctx context.Context, lc *liveCall) error {
 	lc.Media.Epoch = g.epoch
 	lc.Media.Generation++
+	lc.Media.SilenceLimit, lc.Media.OrphanAfter = g.config.MediaTimeout, g.config.OrphanAfter
 	state, err := g.media.Apply(ctx, lc.Media)
 	if err != nil {
 		return err
@@ -238,7 +239,7 @@ func (g *Gateway) finish(ctx context.Context, lc *liveCall, status call.Status, 
 		}
 		notices = append(notices, g.endOne(lc, m, status, reason))
 	}
-	g.media.Remove(ctx, lc.Media.Node, lc.ID)
+	g.media.Remove(ctx, lc.Media)
 	g.log.Info("call ended", "call", lc.ID, "status", status, "reason", reason)
 	if err := g.save(ctx, lc, notices...); err != nil {
 		g.finishLater(lc, notices)

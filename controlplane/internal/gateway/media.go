@@ -15,9 +15,9 @@ type Media interface {
 	// Apply makes the plan's session so. A plan without a node gets one: the
 	// least loaded that takes it. Errors: ErrNoMediaNode, ErrStalePlan.
 	Apply(ctx context.Context, p MediaPlan) (MediaState, error)
-	// Remove ends a session. It does not fail when the node is unreachable:
+	// Remove ends a plan's session in the background. It does not fail when the node is unreachable:
 	// what the node still has is removed when it comes back, or orphaned.
-	Remove(ctx context.Context, node, callID string)
+	Remove(ctx context.Context, p MediaPlan)
 	// Adopt tells which sessions another process left behind on which nodes.
 	// One whose node does not come back in time is told as SessionLost.
 	Adopt(plans []MediaPlan)
@@ -41,6 +41,10 @@ type MediaPlan struct {
 	Generation uint64
 	Browsers   []BrowserLeg
 	Core       *CoreLeg
+	// SilenceLimit is after which silence a side is told as MediaTimeout; 0 is
+	// never. OrphanAfter is how long the node keeps the session for nobody.
+	SilenceLimit time.Duration
+	OrphanAfter  time.Duration
 	// Talking is the browser leg whose media is passed to and from the core leg,
 	// as far as both directions allow; empty while nobody is.
 	Talking string

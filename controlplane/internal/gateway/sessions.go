@@ -146,7 +146,7 @@ func (g *Gateway) release(ctx context.Context, m call.MediaSession) error {
 func (g *Gateway) hangUp(ctx context.Context, lc *liveCall, m *call.MediaSession, reason string) error {
 	switch {
 	case m.Status.Answered():
-		g.media.Remove(ctx, lc.Media.Node, lc.ID)
+		g.media.Remove(ctx, lc.Media)
 		if err := g.save(ctx, lc); err != nil {
 			return err
 		}

@@ -1,0 +1,221 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/gateway"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/store/queries"
+)
+
+// tx is one transaction. Insertions that meet an existing key do nothing and say
+// so, instead of failing: a failed statement would spoil a transaction of
+// PostgreSQL for whatever follows.
+type tx struct {
+	reader
+	enqueued bool
+}
+
+// inserted answers ErrConflict when an insertion did nothing.
+func inserted(rows int64, err error, what, id string) error {
+	switch {
+	case err != nil:
+		return fmt.Errorf("insert %s %s: %w", what, id, err)
+	case rows == 0:
+		return fmt.Errorf("insert %s %s: %w", what, id, gateway.ErrConflict)
+	}
+	return nil
+}
+
+// changed answers ErrNotFound when there was nothing to change.
+func changed(rows int64, err error, what, id string) error {
+	switch {
+	case err != nil:
+		return fmt.Errorf("change %s %s: %w", what, id, err)
+	case rows == 0:
+		return fmt.Errorf("change %s %s: %w", what, id, gateway.ErrNotFound)
+	}
+	return nil
+}
+
+func (t *tx) InsertRegistration(ctx context.Context, r call.Registration) error {
+	n, err := t.q.InsertRegistration(ctx, queries.InsertRegistrationParams{
+		Tenant: r.Owner.Tenant, ID: r.ID, Issuer: r.Owner.Issuer, ClientID: r.Owner.ClientID, Subject: string(r.Owner.Subject),
+		DeviceID: r.DeviceID, CreatedAt: micros(r.CreatedAt), ExpiresAt: micros(r.ExpiresAt),
+	})
+	return inserted(n, err, "registration", r.ID)
+}
+
+func (t *tx) UpdateRegistration(ctx context.Context, r call.Registration) error {
+	n, err := t.q.UpdateRegistration(ctx, queries.UpdateRegistrationParams{
+		Issuer: r.Owner.Issuer, ClientID: r.Owner.ClientID, Subject: string(r.Owner.Subject), DeviceID: r.DeviceID,
+		ExpiresAt: micros(r.ExpiresAt), Tenant: r.Owner.Tenant, ID: r.ID,
+	})
+	return changed(n, err, "registration", r.ID)
+}
+
+func (t *tx) DeleteRegistration(ctx context.Context, tenant, id string) error {
+	n, err := t.q.DeleteRegistration(ctx, tenant, id)
+	return changed(n, err, "registration", id)
+}
+
+func (t *tx) InsertSession(ctx context.Context, m call.MediaSession) error {
+	data, err := sealJSON(t.seal, m, sessionPlace(m.Owner.Tenant, m.ID))
+	if err != nil {
+		return err
+	}
+	n, err := t.q.InsertSession(ctx, queries.InsertSessionParams{
+		Tenant: m.Owner.Tenant, ID: m.ID, Issuer: m.Owner.Issuer, ClientID: m.Owner.ClientID, Subject: string(m.Owner.Subject),
+		CallID: m.CallID, RegistrationID: m.RegistrationID, ClientCorrelator: m.ClientCorrelator,
+		Version: m.Version, CreatedAt: micros(m.CreatedAt), EndedAt: micros(m.EndedAt), Data: data,
+	})
+	return inserted(n, err, "media session", m.ID)
+}
+
+func (t *tx) UpdateSession(ctx context.Context, m *call.MediaSession) error {
+	data, err := sealJSON(t.seal, *m, sessionPlace(m.Owner.Tenant, m.ID))
+	if err != nil {
+		return err
+	}
+	n, err := t.q.UpdateSession(ctx, queries.UpdateSessionParams{
+		CallID: m.CallID, RegistrationID: m.RegistrationID, ClientCorrelator: m.ClientCorrelator, EndedAt: micros(m.EndedAt),
+		Data: data, Tenant: m.Owner.Tenant, ID: m.ID, Version: m.Version,
+	})
+	if err != nil {
+		return fmt.Errorf("change media session %s: %w", m.ID, err)
+	}
+	if n == 0 {
+		if _, err := t.Session(ctx, m.Owner.Tenant, m.ID); err != nil {
+			return err
+		}
+		return fmt.Errorf("media session %s is not in version %d any more: %w", m.ID, m.Version, gateway.ErrConflict)
+	}
+	m.Version++
+	return nil
+}
+
+func (t *tx) DeleteSessionsEndedBefore(ctx context.Context, at time.Time) error {
+	err := errors.Join(
+		t.q.DeleteSequencesOfSessionsEndedBefore(ctx, micros(at)),
+		t.q.DeleteSessionsEndedBefore(ctx, micros(at)))
+	if err != nil {
+		return fmt.Errorf("forget old media sessions: %w", err)
+	}
+	return nil
+}
+
+func (t *tx) InsertCall(ctx context.Context, c gateway.Call) error {
+	data, err := sealJSON(t.seal, c, callPlace(c.Tenant, c.ID))
+	if err != nil {
+		return err
+	}
+	n, err := t.q.InsertCall(ctx, queries.InsertCallParams{
+		Tenant: c.Tenant, ID: c.ID, SIPCallID: c.Dialog.SIPCallID, LocalTag: c.Dialog.LocalTag, CreatedAt: micros(c.CreatedAt), Data: data,
+	})
+	return inserted(n, err, "call", c.ID)
+}
+
+func (t *tx) UpdateCall(ctx context.Context, c gateway.Call) error {
+	data, err := sealJSON(t.seal, c, callPlace(c.Tenant, c.ID))
+	if err != nil {
+		return err
+	}
+	n, err := t.q.UpdateCall(ctx, queries.UpdateCallParams{
+		SIPCallID: c.Dialog.SIPCallID, LocalTag: c.Dialog.LocalTag, Data: data, Tenant: c.Tenant, ID: c.ID,
+	})
+	return changed(n, err, "call", c.ID)
+}
+
+func (t *tx) DeleteCall(ctx context.Context, id string) error {
+	n, err := t.q.DeleteCall(ctx, id)
+	return changed(n, err, "call", id)
+}
+
+// endsAt is the column by which subscriptions are found that end by themselves.
+func endsAt(s call.Subscription) int64 {
+	if s.State != call.SubscriptionActive {
+		return 0
+	}
+	at, _ := s.EndsAt()
+	return microsUp(at)
+}
+
+func active(s call.Subscription) int64 {
+	if s.State == call.SubscriptionActive {
+		return 1
+	}
+	return 0
+}
+
+func (t *tx) InsertSubscription(ctx context.Context, s call.Subscription) error {
+	data, err := sealJSON(t.seal, s, subscriptionPlace(s.Owner.Tenant, s.ID))
+	if err != nil {
+		return err
+	}
+	n, err := t.q.InsertSubscription(ctx, queries.InsertSubscriptionParams{
+		Tenant: s.Owner.Tenant, ID: s.ID, Issuer: s.Owner.Issuer, ClientID: s.Owner.ClientID, Subject: string(s.Owner.Subject),
+		DeviceID: s.DeviceID, RegistrationID: s.RegistrationID, CreatedAt: micros(s.StartsAt),
+		EndsAt: endsAt(s), Active: active(s), Data: data,
+	})
+	return inserted(n, err, "subscription", s.ID)
+}
+
+func (t *tx) UpdateSubscription(ctx context.Context, s call.Subscription) error {
+	data, err := sealJSON(t.seal, s, subscriptionPlace(s.Owner.Tenant, s.ID))
+	if err != nil {
+		return err
+	}
+	n, err := t.q.UpdateSubscription(ctx, queries.UpdateSubscriptionParams{
+		DeviceID: s.DeviceID, RegistrationID: s.RegistrationID, EndsAt: endsAt(s), Active: active(s), Data: data,
+		Tenant: s.Owner.Tenant, ID: s.ID,
+	})
+	return changed(n, err, "subscription", s.ID)
+}
+
+func (t *tx) DeleteSubscriptionsEndedBefore(ctx context.Context, at time.Time) error {
+	gone, err := t.q.DeleteSubscriptionsEndedBefore(ctx, micros(at))
+	for _, s := range gone {
+		err = errors.Join(err, t.q.DeleteSequencesOf(ctx, s.Tenant, s.ID), t.q.DeleteQueue(ctx, s.Tenant, s.ID))
+	}
+	if err != nil {
+		return fmt.Errorf("forget old subscriptions: %w", err)
+	}
+	return nil
+}
+
+func (t *tx) NextSequence(ctx context.Context, sessionID, subscriptionID string) (int32, error) {
+	n, err := t.q.NextSequence(ctx, sessionID, subscriptionID)
+	return int32(n), lookup(err, "subscription", subscriptionID)
+}
+
+func (t *tx) Enqueue(ctx context.Context, subscriptionID string, e call.Event) error {
+	queue, err := t.q.LockQueueForEnqueue(ctx, subscriptionID)
+	if err != nil {
+		return lookup(err, "subscription", subscriptionID)
+	}
+	data, err := sealJSON(t.seal, e, outboxPlace(queue.Tenant, subscriptionID, queue.LastSeq))
+	if err != nil {
+		return err
+	}
+	err = t.q.InsertOutbox(ctx, queries.InsertOutboxParams{
+		Tenant: queue.Tenant, Subscription: subscriptionID, Seq: queue.LastSeq, Data: data,
+	})
+	if err != nil {
+		return fmt.Errorf("enqueue event %s for subscription %s: %w", e.ID, subscriptionID, err)
+	}
+	t.enqueued = true
+	return nil
+}
+
+func (t *tx) LockOwner(ctx context.Context, o call.Owner) error {
+	err := t.q.LockOwner(ctx, queries.LockOwnerParams{
+		Tenant: o.Tenant, Issuer: o.Issuer, ClientID: o.ClientID, Subject: string(o.Subject),
+	})
+	if err != nil {
+		return fmt.Errorf("lock owner %s of client %s: %w", o.Subject, o.ClientID, err)
+	}
+	return nil
+}

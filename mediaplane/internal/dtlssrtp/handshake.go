@@ -160,17 +160,15 @@ func (h *Handshake) run(ctx context.Context, client bool) (Keys, error) {
 // Push hands in a datagram that came from the browser.
 func (h *Handshake) Push(b []byte) { h.conn.push(b) }
 
-// Close drops the association without telling the peer, and waits until nothing
-// of it runs any more. A handshake that is under way does not call done.
-// It must not be called from done.
+// Close drops the association without telling the peer. It does not wait, and a
+// handshake that is under way does not call done any more unless it is doing so.
 func (h *Handshake) Close() {
 	h.abort()
 	h.silence()
-	<-h.ended
 }
 
-// Retire is Close for a handshake that called done: it does not wait.
-func (h *Handshake) Retire() { h.silence() }
+// Wait returns when the handshake has ended and done has returned.
+func (h *Handshake) Wait() { <-h.ended }
 
 func (h *Handshake) silence() {
 	h.conn.mute()

@@ -234,6 +234,12 @@ func (d *detector) CheckSeq(seq uint64) replaydetector.Token {
 
 func (d *detector) Accept(token replaydetector.Token) bool { return d.window.Accept(token) }
 
+// RTCPIndex is the SRTCP index that was last used with an outgoing source.
+func (t *Transform) RTCPIndex(ssrc uint32) uint32 {
+	index, _ := t.out.Index(ssrc)
+	return index
+}
+
 // Nearest extends a sequence number to the index closest to a known one
 // (RFC 3711 section 3.3.1).
 func Nearest(known uint64, seq uint16) uint64 {

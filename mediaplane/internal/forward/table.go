@@ -350,6 +350,8 @@ const (
 	AuthFailure Failure = iota
 	Replay
 	ForeignSource
+	// Garbage is no RTP at all.
+	Garbage
 )
 
 // Count a packet of a leg that did not reach Receive. It is counted at the
@@ -370,6 +372,8 @@ func (t *Table) Count(leg string, packet []byte, f Failure) {
 		s.counters.AuthFailures++
 	case Replay:
 		s.counters.Replays++
+	case Garbage:
+		s.counters.Malformed++
 	case ForeignSource:
 		s.counters.ForeignSource++
 	}

@@ -1,0 +1,411 @@
+// Package session makes a node as the control plane wants it: it compares the
+// spec of a session with what is there, gets what is missing, changes what
+// stays, and gives back what is not wanted any more. Between changes it carries
+// packets from legs to the forwarding table and from there to legs.
+//
+// Invariants:
+//   - A spec is applied whole or not at all: everything that can fail is
+//     acquired before anything changes.
+//   - (owner_epoch, generation) of a session never goes back.
+//   - Nothing that a packet can do waits: not for a watcher, not for a change.
+//
+// Locks are taken in the order Session.applying, Manager.mu, Session.mu; those
+// of the mux and the hub are leaves.
+package session
+
+import (
+	"context"
+	crand "crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/fastpath"
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/udp"
+	mediav1 "github.com/isthmus-gateway/isthmus/proto/gen/isthmus/media/v1"
+)
+
+// Errors of a Manager, beside *FieldError and *StaleError.
+var (
+	ErrDraining = errors.New("the node is draining and takes no new session")
+	ErrFull     = errors.New("the node has as many sessions as it may have")
+	ErrPorts    = udp.ErrExhausted
+)
+
+// StaleError refuses an (owner_epoch, generation) lower than the one in force.
+type StaleError struct{ Epoch, Generation uint64 }
+
+func (e *StaleError) Error() string {
+	return fmt.Sprintf("the node has owner_epoch %d generation %d", e.Epoch, e.Generation)
+}
+
+// Config of a Manager.
+type Config struct {
+	// WebRTC sockets are bound here; all serve every browser.
+	WebRTC []netip.AddrPort
+	// WebRTCAdvertise are told to browsers instead of the bound addresses;
+	// port 0 stands for the bound port.
+	WebRTCAdvertise []netip.AddrPort
+	// RTP legs bind one of these; RTPAdvertise[i] is told in place of RTP[i].
+	RTP          []netip.Addr
+	RTPAdvertise []netip.Addr
+	PortMin      uint16
+	PortMax      uint16
+	SocketBuffer int
+
+	MaxSessions        int
+	OrphanAfter        time.Duration
+	HandshakeTimeout   time.Duration
+	QualityInterval    time.Duration
+	CheckpointInterval time.Duration
+	TickInterval       time.Duration
+	WatchBuffer        int
+
+	Engine  fastpath.Engine
+	Metrics *Metrics
+	Logger  *slog.Logger
+}
+
+// Manager has the sessions of a node.
+type Manager struct {
+	config  Config
+	log     *slog.Logger
+	metrics *Metrics
+	now     func() time.Time
+	sockets []*udp.Socket
+	mux     *mux
+	ports   *udp.Ports
+	hub     *hub
+
+	readers    sync.WaitGroup
+	handshakes sync.WaitGroup
+
+	mu       sync.Mutex
+	sessions map[string]*Session
+	draining bool
+	closed   bool
+	watched  time.Time
+}
+
+// New binds the node's shared sockets and starts to read them.
+func New(cfg Config) (*Manager, error) {
+	m := &Manager{
+		config: cfg, log: cfg.Logger, metrics: cfg.Metrics, now: time.Now,
+		ports: udp.NewPorts(cfg.RTP, cfg.PortMin, cfg.PortMax, cfg.SocketBuffer/8),
+		hub:   newHub(cfg.WatchBuffer), sessions: map[string]*Session{},
+	}
+	for _, addr := range cfg.WebRTC {
+		socket, err := udp.Listen(addr, cfg.SocketBuffer)
+		if err != nil {
+			for _, s := range m.sockets {
+				_ = s.Close()
+			}
+			return nil, err
+		}
+		m.sockets = append(m.sockets, socket)
+	}
+	m.mux = newMux(m.sockets, cfg.Metrics, m.now)
+	for i := range m.sockets {
+		m.readers.Go(func() { m.mux.serve(i) })
+	}
+	return m, nil
+}
+
+// random makes a generator that cannot be predicted from outside.
+func (m *Manager) random() *rand.Rand {
+	var seed [32]byte
+	_, _ = crand.Read(seed[:]) // never fails (crypto/rand)
+	return rand.New(rand.NewChaCha8(seed))
+}
+
+// Run ticks until ctx ends, then ends every session with reason "shutdown".
+func (m *Manager) Run(ctx context.Context) error {
+	ticker := time.NewTicker(m.config.TickInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			m.Close()
+			return nil
+		case <-ticker.C:
+			m.tick(m.now())
+		}
+	}
+}
+
+func (m *Manager) tick(now time.Time) {
+	m.mu.Lock()
+	if m.hub.watched() {
+		m.watched = now
+	}
+	watched := m.watched
+	list := make([]*Session, 0, len(m.sessions))
+	for _, s := range m.sessions {
+		list = append(list, s)
+	}
+	m.mu.Unlock()
+	for _, s := range list {
+		if s.orphaned(now, watched) {
+			s.log.Warn("session orphaned: no control plane has watched it or applied a spec to it")
+			m.remove(s, "orphaned")
+			continue
+		}
+		s.tick(now)
+	}
+}
+
+// Close ends all sessions and waits until nothing runs any more.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	m.closed, m.draining = true, true
+	list := make([]*Session, 0, len(m.sessions))
+	for _, s := range m.sessions {
+		list = append(list, s)
+	}
+	m.mu.Unlock()
+	for _, s := range list {
+		m.remove(s, "shutdown")
+	}
+	for _, s := range m.sockets {
+		_ = s.Close()
+	}
+	m.readers.Wait()
+	m.handshakes.Wait()
+}
+
+// Apply makes a session as the spec says. Its errors are *FieldError,
+// *StaleError, ErrDraining, ErrFull, or wrap ErrPorts.
+func (m *Manager) Apply(spec *mediav1.SessionSpec) (*mediav1.SessionState, error) {
+	p, err := Compile(spec)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		s, err := m.session(p.ID)
+		if err != nil {
+			return nil, err
+		}
+		state, again, err := m.applyTo(s, p)
+		if !again {
+			return state, err
+		}
+	}
+}
+
+// session finds a session or makes room for one.
+func (m *Manager) session(id string) (*Session, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.sessions[id]; s != nil {
+		return s, nil
+	}
+	switch {
+	case m.draining:
+		return nil, ErrDraining
+	case len(m.sessions) >= m.config.MaxSessions:
+		return nil, ErrFull
+	}
+	s := newSession(m, id)
+	m.sessions[id] = s
+	m.metrics.sessions.Set(float64(len(m.sessions)))
+	return s, nil
+}
+
+// applyTo applies a plan to a session; again is true when the session ended in
+// the meantime.
+func (m *Manager) applyTo(s *Session, p *Plan) (state *mediav1.SessionState, again bool, err error) {
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	if s.removed {
+		return nil, true, nil
+	}
+	if s.plan != nil {
+		have := s.plan
+		switch {
+		case p.Epoch < have.Epoch || p.Epoch == have.Epoch && p.Generation < have.Generation:
+			return nil, false, &StaleError{have.Epoch, have.Generation}
+		case p.Epoch == have.Epoch && p.Generation == have.Generation:
+			s.mu.Lock()
+			s.claimed = m.now()
+			s.mu.Unlock()
+			return s.State(), false, nil
+		}
+	}
+	if err := s.apply(p); err != nil {
+		if s.plan == nil {
+			s.removed = true
+			m.drop(s)
+		}
+		return nil, false, err
+	}
+	return s.State(), false, nil
+}
+
+func (m *Manager) drop(s *Session) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.sessions[s.id] == s {
+		delete(m.sessions, s.id)
+	}
+	m.metrics.sessions.Set(float64(len(m.sessions)))
+}
+
+func (m *Manager) remove(s *Session, reason string) *mediav1.SessionState {
+	state := s.end(reason)
+	m.drop(s)
+	return state
+}
+
+// Remove ends a session and answers its last state, nil when there is none. A
+// lower owner_epoch than the session's is refused with *StaleError.
+func (m *Manager) Remove(id string, epoch uint64) (*mediav1.SessionState, error) {
+	m.mu.Lock()
+	s := m.sessions[id]
+	m.mu.Unlock()
+	if s == nil {
+		return nil, nil
+	}
+	s.mu.Lock()
+	plan := s.plan
+	s.mu.Unlock()
+	if plan != nil && epoch < plan.Epoch {
+		return nil, &StaleError{plan.Epoch, plan.Generation}
+	}
+	return m.remove(s, "requested"), nil
+}
+
+// Watch subscribes to events. The state of all sessions must be asked for after
+// it, so that nothing falls between.
+func (m *Manager) Watch() *Watcher { return m.hub.subscribe() }
+
+// States of all sessions.
+func (m *Manager) States() []*mediav1.SessionState {
+	m.mu.Lock()
+	list := make([]*Session, 0, len(m.sessions))
+	for _, s := range m.sessions {
+		list = append(list, s)
+	}
+	m.mu.Unlock()
+	states := make([]*mediav1.SessionState, 0, len(list))
+	for _, s := range list {
+		if st := s.State(); st != nil {
+			states = append(states, st)
+		}
+	}
+	return states
+}
+
+// Drain refuses new sessions from now on, and answers how many there are.
+func (m *Manager) Drain() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.draining = true
+	return len(m.sessions)
+}
+
+// Draining says whether Drain was called.
+func (m *Manager) Draining() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.draining
+}
+
+// Capacity of the node.
+func (m *Manager) Capacity() *mediav1.Capacity {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return &mediav1.Capacity{
+		Sessions: uint32(len(m.sessions)), MaxSessions: uint32(m.config.MaxSessions), FreeRtpPorts: uint32(m.ports.Free()),
+	}
+}
+
+// Engine that forwards.
+func (m *Manager) Engine() fastpath.Engine { return m.config.Engine }
+
+// WebRTCAddresses are those to offer to browsers.
+func (m *Manager) WebRTCAddresses() []netip.AddrPort {
+	if len(m.config.WebRTCAdvertise) == 0 {
+		list := make([]netip.AddrPort, len(m.sockets))
+		for i, s := range m.sockets {
+			list[i] = s.Local()
+		}
+		return list
+	}
+	list := make([]netip.AddrPort, len(m.config.WebRTCAdvertise))
+	for i, a := range m.config.WebRTCAdvertise {
+		if a.Port() == 0 {
+			a = netip.AddrPortFrom(a.Addr(), m.socketPort(i))
+		}
+		list[i] = a
+	}
+	return list
+}
+
+func (m *Manager) socketPort(i int) uint16 {
+	return m.sockets[min(i, len(m.sockets)-1)].Local().Port()
+}
+
+// RTPAddresses are those of telco legs as they are told to the far end.
+func (m *Manager) RTPAddresses() []netip.Addr {
+	list := make([]netip.Addr, len(m.config.RTP))
+	for i := range m.config.RTP {
+		list[i] = m.advertisedRTP(i)
+	}
+	return list
+}
+
+func (m *Manager) advertisedRTP(i int) netip.Addr {
+	if i < len(m.config.RTPAdvertise) {
+		return m.config.RTPAdvertise[i]
+	}
+	return m.config.RTP[i]
+}
+
+// socketFor chooses the socket to reach a browser whose selected path came from
+// another node: that of its address family.
+func (m *Manager) socketFor(remote netip.AddrPort) int {
+	for i, s := range m.sockets {
+		if s.Local().Addr().Is4() == remote.Addr().Is4() {
+			return i
+		}
+	}
+	return 0
+}
+
+// openPair binds ports for a leg on the address that the plan names, or on one
+// of the family of its far end.
+func (m *Manager) openPair(field string, p *rtpPlan) (*udp.Pair, netip.Addr, error) {
+	chosen := 0
+	switch {
+	case p.local.IsValid():
+		chosen = -1
+		for i := range m.config.RTP {
+			if m.advertisedRTP(i) == p.local.Addr() {
+				chosen = i
+				break
+			}
+		}
+		if chosen < 0 {
+			return nil, netip.Addr{}, &FieldError{Field: field + ".ip", Reason: fmt.Sprintf("%s is no address of this node (%v)", p.local.Addr(), m.RTPAddresses())}
+		}
+	case p.remote.IsValid():
+		for i, a := range m.config.RTP {
+			if a.Is4() == p.remote.Addr().Is4() {
+				chosen = i
+				break
+			}
+		}
+	}
+	pair, err := m.ports.Open(m.config.RTP[chosen], p.local.Port())
+	if err != nil {
+		if errors.Is(err, udp.ErrPortTaken) {
+			return nil, netip.Addr{}, &FieldError{Field: field + ".port", Reason: err.Error()}
+		}
+		return nil, netip.Addr{}, fmt.Errorf("open ports for %s: %w", field, err)
+	}
+	return pair, m.advertisedRTP(chosen), nil
+}

@@ -1,0 +1,81 @@
+package session
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics of the media plane. They are made once for each node.
+type Metrics struct {
+	sessions  prometheus.Gauge
+	packets   *prometheus.CounterVec
+	auth      prometheus.Counter
+	dropped   *prometheus.CounterVec
+	failed    *prometheus.CounterVec
+	events    prometheus.Counter
+	lostWatch prometheus.Counter
+	stun      prometheus.Counter
+
+	webrtcIn, webrtcOut, rtpIn, rtpOut prometheus.Counter
+	causes                             map[cause]prometheus.Counter
+}
+
+// cause is why a packet was dropped.
+type cause string
+
+const (
+	dropUnknown   cause = "unknown_protocol"
+	dropOversize  cause = "oversize"
+	dropSTUN      cause = "stun_malformed"
+	dropForeign   cause = "stun_foreign"
+	dropIntegrity cause = "stun_integrity"
+	dropPath      cause = "path_conflict"
+	dropSource    cause = "foreign_source"
+	dropDTLS      cause = "dtls_unexpected"
+	dropNoKeys    cause = "no_keys"
+	dropAuth      cause = "srtp_auth"
+	dropReplay    cause = "srtp_replay"
+	dropDuplicate cause = "duplicate"
+	dropMalformed cause = "malformed"
+	dropGated     cause = "gated"
+	dropDoubtful  cause = "doubtful"
+	dropSend      cause = "send_failed"
+)
+
+var causes = []cause{
+	dropUnknown, dropOversize, dropSTUN, dropForeign, dropIntegrity, dropPath, dropSource, dropDTLS, dropNoKeys,
+	dropAuth, dropReplay, dropDuplicate, dropMalformed, dropGated, dropDoubtful, dropSend,
+}
+
+// NewMetrics makes the metrics and registers them; a nil registerer leaves them
+// unregistered.
+func NewMetrics(registerer prometheus.Registerer) *Metrics {
+	opts := func(name, help string) prometheus.CounterOpts {
+		return prometheus.CounterOpts{Namespace: "isthmus", Subsystem: "media", Name: name, Help: help}
+	}
+	m := &Metrics{
+		sessions: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "isthmus", Subsystem: "media", Name: "sessions",
+			Help: "Sessions on this node."}),
+		packets:   prometheus.NewCounterVec(opts("packets_total", "RTP packets by direction (in, out) and kind of leg (webrtc, rtp)."), []string{"direction", "leg"}),
+		auth:      prometheus.NewCounter(opts("auth_failures_total", "SRTP and SRTCP packets that did not authenticate.")),
+		dropped:   prometheus.NewCounterVec(opts("dropped_packets_total", "Packets dropped, by cause."), []string{"cause"}),
+		failed:    prometheus.NewCounterVec(opts("leg_failures_total", "Legs that failed, by cause (dtls, consent)."), []string{"cause"}),
+		events:    prometheus.NewCounter(opts("events_total", "Events published to watchers.")),
+		lostWatch: prometheus.NewCounter(opts("watchers_lost_total", "Watchers that were disconnected because they were too slow.")),
+		stun:      prometheus.NewCounter(opts("stun_requests_total", "Authenticated connectivity checks answered.")),
+		causes:    map[cause]prometheus.Counter{},
+	}
+	m.webrtcIn, m.webrtcOut = m.packets.WithLabelValues("in", "webrtc"), m.packets.WithLabelValues("out", "webrtc")
+	m.rtpIn, m.rtpOut = m.packets.WithLabelValues("in", "rtp"), m.packets.WithLabelValues("out", "rtp")
+	for _, c := range causes {
+		m.causes[c] = m.dropped.WithLabelValues(string(c))
+	}
+	if registerer != nil {
+		registerer.MustRegister(m.sessions, m.packets, m.auth, m.dropped, m.failed, m.events, m.lostWatch, m.stun)
+	}
+	return m
+}
+
+func (m *Metrics) drop(c cause) { m.causes[c].Inc() }
+
+// WatcherLost counts a watcher that was disconnected for being too slow.
+func (m *Metrics) WatcherLost() { m.lostWatch.Inc() }

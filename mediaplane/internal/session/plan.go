@@ -1,0 +1,492 @@
+package session
+
+import (
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/dtlssrtp"
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/forward"
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/icelite"
+	mediav1 "github.com/isthmus-gateway/isthmus/proto/gen/isthmus/media/v1"
+)
+
+// Limits of a spec.
+const (
+	maxLegs    = 16
+	maxStreams = 32
+	maxLabels  = 32
+)
+
+// FieldError says which field of a spec cannot be, and why.
+type FieldError struct {
+	// Field is a path in the spec, legs[0].webrtc.local_ice.ufrag for instance.
+	Field  string
+	Reason string
+}
+
+func (e *FieldError) Error() string { return e.Field + ": " + e.Reason }
+
+// Plan is a spec that was found sound, in the types of the packages below.
+type Plan struct {
+	ID                string
+	Epoch, Generation uint64
+	legs              []legPlan
+	table             forward.Config
+	orphanAfter       time.Duration
+	labels            map[string]string
+}
+
+type legPlan struct {
+	id     string
+	field  string
+	webrtc *webrtcPlan
+	rtp    *rtpPlan
+}
+
+type webrtcPlan struct {
+	ice          icelite.Credentials
+	certificate  tls.Certificate
+	fingerprints []dtlssrtp.Fingerprint
+	client       bool
+	profiles     []dtlssrtp.Profile
+	remote       netip.AddrPort
+	keys         *dtlssrtp.Keys
+	sources      []dtlssrtp.Source
+}
+
+type rtpPlan struct {
+	local, remote, remoteRTCP netip.AddrPort
+	mux, strict               bool
+}
+
+// checker collects the first thing wrong with a spec.
+type checker struct{ err *FieldError }
+
+func (c *checker) fail(field, format string, args ...any) {
+	if c.err == nil {
+		c.err = &FieldError{Field: field, Reason: fmt.Sprintf(format, args...)}
+	}
+}
+
+func (c *checker) text(field, value string, min, max int) {
+	switch n := len(value); {
+	case n < min || n > max:
+		c.fail(field, "%d characters, must have %d to %d", n, min, max)
+	case !utf8.ValidString(value) || strings.ContainsFunc(value, func(r rune) bool { return r < 0x20 || r == 0x7f }):
+		c.fail(field, "has control characters")
+	}
+}
+
+// Compile checks every field of a spec. Its errors are *FieldError.
+func Compile(spec *mediav1.SessionSpec) (*Plan, error) {
+	c := &checker{}
+	if spec == nil {
+		return nil, &FieldError{Field: "spec", Reason: "missing"}
+	}
+	c.text("id", spec.GetId(), 1, 128)
+	p := &Plan{
+		ID: spec.GetId(), Epoch: spec.GetOwnerEpoch(), Generation: spec.GetGeneration(),
+		orphanAfter: c.duration("orphan_after", spec.GetOrphanAfter()), labels: spec.GetLabels(),
+	}
+	p.table.MediaTimeout = c.duration("media_timeout", spec.GetMediaTimeout())
+	if len(spec.GetLabels()) > maxLabels {
+		c.fail("labels", "%d labels, at most %d", len(spec.GetLabels()), maxLabels)
+	}
+	for k, v := range spec.GetLabels() {
+		c.text("labels", k, 1, 64)
+		c.text("labels["+k+"]", v, 0, 256)
+	}
+
+	legs := map[string]bool{}
+	ufrags := map[string]bool{}
+	if len(spec.GetLegs()) > maxLegs {
+		c.fail("legs", "%d legs, at most %d", len(spec.GetLegs()), maxLegs)
+	}
+	for i, leg := range spec.GetLegs() {
+		field := fmt.Sprintf("legs[%d]", i)
+		c.text(field+".id", leg.GetId(), 1, 64)
+		if legs[leg.GetId()] {
+			c.fail(field+".id", "%q is used twice", leg.GetId())
+		}
+		legs[leg.GetId()] = true
+		lp := legPlan{id: leg.GetId(), field: field}
+		switch {
+		case leg.GetWebrtc() != nil:
+			lp.webrtc = c.webrtc(field+".webrtc", leg.GetWebrtc())
+			if ufrags[lp.webrtc.ice.LocalUfrag] {
+				c.fail(field+".webrtc.local_ice.ufrag", "is used by another leg of the session")
+			}
+			ufrags[lp.webrtc.ice.LocalUfrag] = true
+		case leg.GetRtp() != nil:
+			lp.rtp = c.rtp(field+".rtp", leg.GetRtp())
+		default:
+			c.fail(field+".transport", "missing: webrtc or rtp")
+		}
+		p.legs = append(p.legs, lp)
+	}
+	streams := c.streams(spec, legs, p)
+	c.rules(spec, streams, p)
+	if c.err == nil {
+		c.restored(p)
+	}
+	if c.err != nil {
+		return nil, c.err
+	}
+	return p, nil
+}
+
+func (c *checker) duration(field string, d *durationpb.Duration) time.Duration {
+	if d == nil {
+		return 0
+	}
+	if d.CheckValid() != nil || d.AsDuration() < 0 || d.AsDuration() > 24*time.Hour {
+		c.fail(field, "%s, must be 0 to 24h", d.AsDuration())
+	}
+	return d.AsDuration()
+}
+
+func (c *checker) webrtc(field string, t *mediav1.WebRTCTransport) *webrtcPlan {
+	p := &webrtcPlan{client: t.GetDtlsRole() == mediav1.DTLSRole_DTLS_ROLE_CLIENT}
+	c.credentials(field+".local_ice", t.GetLocalIce())
+	p.ice.LocalUfrag, p.ice.LocalPassword = t.GetLocalIce().GetUfrag(), t.GetLocalIce().GetPassword()
+	if t.GetRemoteIce() != nil {
+		c.credentials(field+".remote_ice", t.GetRemoteIce())
+		p.ice.RemoteUfrag = t.GetRemoteIce().GetUfrag()
+	}
+	switch t.GetDtlsRole() {
+	case mediav1.DTLSRole_DTLS_ROLE_CLIENT, mediav1.DTLSRole_DTLS_ROLE_SERVER:
+	default:
+		c.fail(field+".dtls_role", "must be CLIENT or SERVER")
+	}
+	p.certificate = c.identity(field+".local_dtls", t.GetLocalDtls())
+	if len(t.GetRemoteFingerprints()) > 16 {
+		c.fail(field+".remote_fingerprints", "%d, at most 16", len(t.GetRemoteFingerprints()))
+	}
+	for i, f := range t.GetRemoteFingerprints() {
+		at := fmt.Sprintf("%s.remote_fingerprints[%d]", field, i)
+		hash, ok := dtlssrtp.Hash(f.GetAlgorithm())
+		if !ok {
+			c.fail(at+".algorithm", "%q is not a hash function that can be checked (sha-1, sha-224, sha-256, sha-384, sha-512)", f.GetAlgorithm())
+			continue
+		}
+		if len(f.GetValue()) != hash.Size() {
+			c.fail(at+".value", "%d bytes, %s has %d", len(f.GetValue()), f.GetAlgorithm(), hash.Size())
+		}
+		p.fingerprints = append(p.fingerprints, dtlssrtp.Fingerprint{Algorithm: strings.ToLower(f.GetAlgorithm()), Value: f.GetValue()})
+	}
+	for i, profile := range t.GetSrtpProfiles() {
+		known := profileFrom(profile)
+		if known == 0 || slices.Contains(p.profiles, known) {
+			c.fail(fmt.Sprintf("%s.srtp_profiles[%d]", field, i), "unknown or repeated profile %d", profile)
+		}
+		p.profiles = append(p.profiles, known)
+	}
+	if len(p.profiles) == 0 {
+		p.profiles = dtlssrtp.Profiles()
+	}
+	if t.GetRemote() != nil {
+		p.remote = c.address(field+".remote", t.GetRemote(), false)
+	}
+	if s := t.GetSrtp(); s != nil {
+		c.keys(field+".srtp", s, p)
+		if t.GetRemote() == nil {
+			c.fail(field+".remote", "missing: keys without the address that the browser selected cannot be used")
+		}
+	}
+	return p
+}
+
+func (c *checker) keys(field string, s *mediav1.SRTPState, p *webrtcPlan) {
+	p.keys = &dtlssrtp.Keys{Profile: profileFrom(s.GetProfile()), Local: s.GetLocalMaster(), Remote: s.GetRemoteMaster()}
+	if err := p.keys.Validate(); err != nil {
+		c.fail(field, "%v", err)
+	}
+	if len(s.GetSources()) > 1024 {
+		c.fail(field+".sources", "%d, at most 1024", len(s.GetSources()))
+	}
+	for i, src := range s.GetSources() {
+		at := fmt.Sprintf("%s.sources[%d]", field, i)
+		if src.GetLastSequence() > 0xffff {
+			c.fail(at+".last_sequence", "%d, at most 65535", src.GetLastSequence())
+		}
+		if src.GetRtcpIndex() >= 1<<31 {
+			c.fail(at+".rtcp_index", "%d, at most 2^31-1", src.GetRtcpIndex())
+		}
+		p.sources = append(p.sources, dtlssrtp.Source{
+			SSRC: src.GetSsrc(), Outgoing: src.GetOutgoing(), RTCPIndex: src.GetRtcpIndex(),
+			Index: uint64(src.GetRolloverCounter())<<16 | uint64(src.GetLastSequence()),
+		})
+	}
+}
+
+// iceChars are those of ice-ufrag and ice-pwd (RFC 8839 section 5.4).
+func iceChars(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '+' || r == '/')
+	})
+}
+
+func (c *checker) credentials(field string, ice *mediav1.ICECredentials) {
+	if ice == nil {
+		c.fail(field, "missing")
+		return
+	}
+	c.text(field+".ufrag", ice.GetUfrag(), 4, 256)
+	c.text(field+".password", ice.GetPassword(), 22, 256)
+	if !iceChars(ice.GetUfrag()) {
+		c.fail(field+".ufrag", "has characters other than letters, digits, + and /")
+	}
+	if !iceChars(ice.GetPassword()) {
+		c.fail(field+".password", "has characters other than letters, digits, + and /")
+	}
+}
+
+func (c *checker) identity(field string, id *mediav1.DTLSIdentity) tls.Certificate {
+	if id == nil {
+		c.fail(field, "missing")
+		return tls.Certificate{}
+	}
+	leaf, err := x509.ParseCertificate(id.GetCertificate())
+	if err != nil {
+		c.fail(field+".certificate", "no X.509 certificate in DER: %v", err)
+		return tls.Certificate{}
+	}
+	key, err := x509.ParsePKCS8PrivateKey(id.GetPrivateKey())
+	if err != nil {
+		c.fail(field+".private_key", "no PKCS #8 key in DER: %v", err)
+		return tls.Certificate{}
+	}
+	var matches bool
+	switch k := key.(type) {
+	case *ecdsa.PrivateKey:
+		matches = k.PublicKey.Equal(leaf.PublicKey)
+	case *rsa.PrivateKey:
+		matches = k.PublicKey.Equal(leaf.PublicKey)
+	default:
+		c.fail(field+".private_key", "must be an ECDSA or RSA key, is %T", key)
+		return tls.Certificate{}
+	}
+	if !matches {
+		c.fail(field+".private_key", "does not belong to the certificate")
+	}
+	return tls.Certificate{Certificate: [][]byte{id.GetCertificate()}, PrivateKey: key, Leaf: leaf}
+}
+
+func (c *checker) rtp(field string, t *mediav1.RTPTransport) *rtpPlan {
+	p := &rtpPlan{mux: t.GetRtcpMux(), strict: t.GetStrictSource()}
+	if t.GetLocal() != nil {
+		p.local = c.address(field+".local", t.GetLocal(), true)
+	}
+	if t.GetRemote() != nil {
+		p.remote = c.address(field+".remote", t.GetRemote(), false)
+	}
+	if t.GetRemoteRtcp() != nil {
+		p.remoteRTCP = c.address(field+".remote_rtcp", t.GetRemoteRtcp(), false)
+	}
+	return p
+}
+
+func (c *checker) address(field string, a *mediav1.SocketAddress, portless bool) netip.AddrPort {
+	ip, err := netip.ParseAddr(a.GetIp())
+	switch {
+	case err != nil || ip.Zone() != "":
+		c.fail(field+".ip", "%q is no IP address without zone", a.GetIp())
+	case ip.IsUnspecified() || ip.IsMulticast():
+		c.fail(field+".ip", "%s is no address to send to; leave the field out while it is unknown", ip)
+	case a.GetPort() > 0xffff:
+		c.fail(field+".port", "%d, at most 65535", a.GetPort())
+	case a.GetPort() == 0 && !portless:
+		c.fail(field+".port", "0; leave the field out while it is unknown")
+	}
+	return netip.AddrPortFrom(ip.Unmap(), uint16(a.GetPort()))
+}
+
+func (c *checker) streams(spec *mediav1.SessionSpec, legs map[string]bool, p *Plan) map[string]*mediav1.Stream {
+	streams := map[string]*mediav1.Stream{}
+	if len(spec.GetStreams()) > maxStreams {
+		c.fail("streams", "%d streams, at most %d", len(spec.GetStreams()), maxStreams)
+	}
+	type legSSRC struct {
+		leg  string
+		ssrc uint32
+	}
+	ssrcs := map[legSSRC]bool{}
+	for i, s := range spec.GetStreams() {
+		field := fmt.Sprintf("streams[%d]", i)
+		c.text(field+".id", s.GetId(), 1, 64)
+		if streams[s.GetId()] != nil {
+			c.fail(field+".id", "%q is used twice", s.GetId())
+		}
+		streams[s.GetId()] = s
+		if !legs[s.GetLeg()] {
+			c.fail(field+".leg", "there is no leg %q", s.GetLeg())
+		}
+		c.text(field+".cname", s.GetCname(), 0, 255)
+		if key := (legSSRC{s.GetLeg(), s.GetSsrc()}); s.GetSsrc() != 0 {
+			if ssrcs[key] {
+				c.fail(field+".ssrc", "%d is used by another stream of the leg", s.GetSsrc())
+			}
+			ssrcs[key] = true
+		}
+		cfg := forward.StreamConfig{ID: s.GetId(), Leg: s.GetLeg(), SSRC: s.GetSsrc(), CName: s.GetCname()}
+		switch s.GetDirection() {
+		case mediav1.Direction_DIRECTION_SENDRECV:
+			cfg.Direction = forward.SendRecv
+		case mediav1.Direction_DIRECTION_SENDONLY:
+			cfg.Direction = forward.SendOnly
+		case mediav1.Direction_DIRECTION_RECVONLY:
+			cfg.Direction = forward.RecvOnly
+		case mediav1.Direction_DIRECTION_INACTIVE:
+			cfg.Direction = forward.Inactive
+		default:
+			c.fail(field+".direction", "must be SENDRECV, SENDONLY, RECVONLY or INACTIVE")
+		}
+		seen := map[uint32]bool{}
+		for j, f := range s.GetFormats() {
+			at := fmt.Sprintf("%s.formats[%d]", field, j)
+			switch pt := f.GetPayloadType(); {
+			case pt > 127:
+				c.fail(at+".payload_type", "%d, at most 127", pt)
+			case pt >= 64 && pt <= 95:
+				c.fail(at+".payload_type", "%d cannot be told from RTCP (RFC 5761 section 4)", pt)
+			case seen[pt]:
+				c.fail(at+".payload_type", "%d is used twice", pt)
+			}
+			seen[f.GetPayloadType()] = true
+			c.text(at+".encoding", f.GetEncoding(), 1, 64)
+			if f.GetClockRate() < 1000 || f.GetClockRate() > 1_000_000 {
+				c.fail(at+".clock_rate", "%d Hz, must be 1000 to 1000000", f.GetClockRate())
+			}
+			if f.GetChannels() > 255 {
+				c.fail(at+".channels", "%d, at most 255", f.GetChannels())
+			}
+			cfg.Formats = append(cfg.Formats, forward.Format{
+				PayloadType: uint8(f.GetPayloadType()), Encoding: f.GetEncoding(),
+				ClockRate: f.GetClockRate(), Channels: uint8(f.GetChannels()),
+			})
+		}
+		p.table.Streams = append(p.table.Streams, cfg)
+	}
+	return streams
+}
+
+func (c *checker) rules(spec *mediav1.SessionSpec, streams map[string]*mediav1.Stream, p *Plan) {
+	inputs, fed := map[string]bool{}, map[string]bool{}
+	for i, r := range spec.GetRules() {
+		field := fmt.Sprintf("rules[%d]", i)
+		in := streams[r.GetInput()]
+		if in == nil {
+			c.fail(field+".input", "there is no stream %q", r.GetInput())
+		}
+		if inputs[r.GetInput()] {
+			c.fail(field+".input", "%q has another rule; put its outputs together", r.GetInput())
+		}
+		inputs[r.GetInput()] = true
+		rule := forward.Rule{Input: r.GetInput()}
+		for j, o := range r.GetOutputs() {
+			at := fmt.Sprintf("%s.outputs[%d]", field, j)
+			out := streams[o.GetStream()]
+			if out == nil {
+				c.fail(at+".stream", "there is no stream %q", o.GetStream())
+			}
+			if fed[o.GetStream()] {
+				c.fail(at+".stream", "%q is the output of another rule, and the node does not mix", o.GetStream())
+			}
+			fed[o.GetStream()] = true
+			output := forward.Output{Stream: o.GetStream()}
+			mapped := map[uint32]bool{}
+			for k, m := range o.GetPayloads() {
+				c.mapping(fmt.Sprintf("%s.payloads[%d]", at, k), m, in, out, mapped)
+				output.Payloads = append(output.Payloads, forward.Payload{From: uint8(m.GetFrom()), To: uint8(m.GetTo())})
+			}
+			rule.Outputs = append(rule.Outputs, output)
+		}
+		p.table.Rules = append(p.table.Rules, rule)
+	}
+}
+
+func (c *checker) mapping(field string, m *mediav1.PayloadMapping, in, out *mediav1.Stream, mapped map[uint32]bool) {
+	from, to := format(in, m.GetFrom()), format(out, m.GetTo())
+	switch {
+	case from == nil:
+		c.fail(field+".from", "the input has no format with payload type %d", m.GetFrom())
+		return
+	case to == nil:
+		c.fail(field+".to", "the output has no format with payload type %d", m.GetTo())
+		return
+	case mapped[m.GetFrom()]:
+		c.fail(field+".from", "%d is mapped twice", m.GetFrom())
+	}
+	mapped[m.GetFrom()] = true
+	event := strings.EqualFold(from.GetEncoding(), "telephone-event")
+	switch {
+	case !strings.EqualFold(from.GetEncoding(), to.GetEncoding()):
+		c.fail(field+".to", "%s cannot become %s: the node does not transcode", from.GetEncoding(), to.GetEncoding())
+	case !event && from.GetClockRate() != to.GetClockRate():
+		c.fail(field+".to", "%s at %d Hz cannot become %d Hz", from.GetEncoding(), from.GetClockRate(), to.GetClockRate())
+	}
+}
+
+func format(s *mediav1.Stream, payload uint32) *mediav1.Format {
+	for _, f := range s.GetFormats() {
+		if f.GetPayloadType() == payload {
+			return f
+		}
+	}
+	return nil
+}
+
+// restored checks that the state of an association says where each stream that
+// sends on it has to go on: an index must not be guessed.
+func (c *checker) restored(p *Plan) {
+	for _, leg := range p.legs {
+		if leg.webrtc == nil || leg.webrtc.keys == nil {
+			continue
+		}
+		for i, s := range p.table.Streams {
+			if s.Leg != leg.id {
+				continue
+			}
+			if s.SSRC == 0 {
+				continue // a fresh one is safe
+			}
+			if !slices.ContainsFunc(leg.webrtc.sources, func(src dtlssrtp.Source) bool { return src.Outgoing && src.SSRC == s.SSRC }) {
+				c.fail(leg.field+".webrtc.srtp.sources", "no outgoing source %d, with which streams[%d] sends; set its ssrc to 0 if its state is lost", s.SSRC, i)
+			}
+		}
+	}
+}
+
+func profileFrom(p mediav1.SRTPProfile) dtlssrtp.Profile {
+	switch p {
+	case mediav1.SRTPProfile_SRTP_PROFILE_AES128_CM_HMAC_SHA1_80:
+		return dtlssrtp.AES128CMSHA1
+	case mediav1.SRTPProfile_SRTP_PROFILE_AEAD_AES_128_GCM:
+		return dtlssrtp.AES128GCM
+	case mediav1.SRTPProfile_SRTP_PROFILE_AEAD_AES_256_GCM:
+		return dtlssrtp.AES256GCM
+	}
+	return 0
+}
+
+func profileTo(p dtlssrtp.Profile) mediav1.SRTPProfile {
+	switch p {
+	case dtlssrtp.AES128CMSHA1:
+		return mediav1.SRTPProfile_SRTP_PROFILE_AES128_CM_HMAC_SHA1_80
+	case dtlssrtp.AES128GCM:
+		return mediav1.SRTPProfile_SRTP_PROFILE_AEAD_AES_128_GCM
+	case dtlssrtp.AES256GCM:
+		return mediav1.SRTPProfile_SRTP_PROFILE_AEAD_AES_256_GCM
+	}
+	return mediav1.SRTPProfile_SRTP_PROFILE_UNSPECIFIED
+}

@@ -1,0 +1,208 @@
+package session
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/forward"
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/udp"
+	mediav1 "github.com/isthmus-gateway/isthmus/proto/gen/isthmus/media/v1"
+)
+
+// rtpLeg is a leg toward the operator's network, on a port pair of its own.
+//
+//	open ──first valid RTP──▶ latched ──new remote in the spec──▶ open
+//
+// While open it sends where the spec says and listens to everybody; once latched
+// it sends where the packets came from, and listens to nobody else (symmetric
+// RTP, RFC 4961). With a strict source it never latches.
+type rtpLeg struct {
+	session    *Session
+	name       string
+	plan       *rtpPlan
+	pair       *udp.Pair
+	advertised netip.Addr
+
+	latched     netip.AddrPort
+	latchedRTCP netip.AddrPort
+	closed      bool
+}
+
+func (l *rtpLeg) id() string { return l.name }
+
+func (l *rtpLeg) start(time.Time) {
+	node := l.session.node
+	node.readers.Go(func() { l.pair.RTP.Serve(l.receive, func() { node.metrics.drop(dropOversize) }) })
+	node.readers.Go(func() { l.pair.RTCP.Serve(l.receiveControl, func() { node.metrics.drop(dropOversize) }) })
+}
+
+// update changes the leg to a new plan on the same ports.
+func (l *rtpLeg) update(plan *rtpPlan) {
+	if plan.remote != l.plan.remote || plan.strict && !l.plan.strict {
+		l.latched, l.latchedRTCP = netip.AddrPort{}, netip.AddrPort{}
+	}
+	l.plan = plan
+}
+
+// accepts says whether a source may send RTP to the leg as far as is known.
+func (l *rtpLeg) accepts(from netip.AddrPort) bool {
+	switch {
+	case l.plan.strict:
+		return from == l.plan.remote
+	case l.latched.IsValid():
+		return from == l.latched
+	}
+	return true
+}
+
+func (l *rtpLeg) receive(b []byte, from netip.AddrPort) {
+	s := l.session
+	switch udp.Classify(b) {
+	case udp.RTP:
+	case udp.RTCP:
+		if l.muxed() {
+			l.receiveControl(b, from)
+			return
+		}
+		fallthrough
+	default:
+		s.node.metrics.drop(dropUnknown)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if l.accepts(from) {
+			s.table.Count(l.name, b, forward.Garbage)
+		}
+		return
+	}
+	s.node.metrics.rtpIn.Inc()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.closed {
+		return
+	}
+	if !l.accepts(from) {
+		l.foreign(b)
+		return
+	}
+	if !l.latched.IsValid() && s.table.Valid(l.name, b) {
+		l.latched = from
+		s.log.Info("source latched", "leg", l.name, "remote", from.String())
+		s.emit(&mediav1.SessionEvent{Event: &mediav1.SessionEvent_SourceLatched{
+			SourceLatched: &mediav1.SourceLatched{Leg: l.name, Remote: socketAddress(from)},
+		}})
+	}
+	s.source = from
+	s.receive(l.name, b)
+}
+
+func (l *rtpLeg) muxed() bool {
+	l.session.mu.Lock()
+	defer l.session.mu.Unlock()
+	return l.plan.mux
+}
+
+func (l *rtpLeg) foreign(b []byte) {
+	l.session.table.Count(l.name, b, forward.ForeignSource)
+	l.session.node.metrics.drop(dropSource)
+}
+
+func (l *rtpLeg) receiveControl(b []byte, from netip.AddrPort) {
+	s := l.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.closed {
+		return
+	}
+	// RTCP says nothing by itself about who may speak: it must come from the
+	// host that the media comes from, and then keep to one port.
+	host := l.plan.remote.Addr()
+	if l.latched.IsValid() {
+		host = l.latched.Addr()
+	}
+	if host.IsValid() && from.Addr() != host || l.latchedRTCP.IsValid() && from != l.latchedRTCP {
+		l.foreign(nil)
+		return
+	}
+	if udp.Classify(b) != udp.RTCP || !s.table.ReceiveRTCP(l.name, b, s.node.now()) {
+		s.node.metrics.drop(dropMalformed)
+		return
+	}
+	if !l.plan.strict && l.latched.IsValid() {
+		l.latchedRTCP = from
+	}
+}
+
+func (l *rtpLeg) remote() netip.AddrPort {
+	if l.latched.IsValid() {
+		return l.latched
+	}
+	return l.plan.remote
+}
+
+func (l *rtpLeg) remoteControl() netip.AddrPort {
+	switch {
+	case l.plan.mux:
+		return l.remote()
+	case l.latchedRTCP.IsValid():
+		return l.latchedRTCP
+	case l.plan.remoteRTCP.IsValid():
+		return l.plan.remoteRTCP
+	}
+	if r := l.remote(); r.IsValid() && r.Port() < 0xffff {
+		return netip.AddrPortFrom(r.Addr(), r.Port()+1)
+	}
+	return netip.AddrPort{}
+}
+
+func (l *rtpLeg) sendRTP(packet []byte, _ uint32, _ uint64) forward.SendResult {
+	to := l.remote()
+	if !to.IsValid() {
+		return forward.NotReady
+	}
+	if err := l.pair.RTP.Send(packet, to); err != nil {
+		l.session.node.metrics.drop(dropSend)
+		return forward.Dropped
+	}
+	l.session.node.metrics.rtpOut.Inc()
+	return forward.Sent
+}
+
+func (l *rtpLeg) sendRTCP(packet []byte) {
+	to := l.remoteControl()
+	if !to.IsValid() {
+		return
+	}
+	if l.plan.mux {
+		_ = l.pair.RTP.Send(packet, to)
+		return
+	}
+	_ = l.pair.RTCP.Send(packet, to)
+}
+
+func (l *rtpLeg) tick(time.Time)  {}
+func (l *rtpLeg) resume()         {}
+func (l *rtpLeg) checkpoint(bool) {}
+
+func (l *rtpLeg) local() netip.AddrPort {
+	return netip.AddrPortFrom(l.advertised, l.pair.RTP.Local().Port())
+}
+
+func (l *rtpLeg) state() *mediav1.LegState {
+	local := l.local()
+	control := netip.AddrPortFrom(local.Addr(), l.pair.RTCP.Local().Port())
+	if l.plan.mux {
+		control = local
+	}
+	st := &mediav1.LegState{
+		Id: l.name, Local: []*mediav1.SocketAddress{socketAddress(local)}, LocalRtcp: socketAddress(control),
+	}
+	if r := l.remote(); r.IsValid() {
+		st.Remote = socketAddress(r)
+	}
+	return st
+}
+
+func (l *rtpLeg) close() {
+	l.closed = true
+	l.pair.Close()
+}

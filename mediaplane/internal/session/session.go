@@ -1,0 +1,379 @@
+package session
+
+import (
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/forward"
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/udp"
+	mediav1 "github.com/isthmus-gateway/isthmus/proto/gen/isthmus/media/v1"
+)
+
+// leg is one transport association.
+type leg interface {
+	id() string
+	start(now time.Time)
+	resume()
+	sendRTP(packet []byte, ssrc uint32, index uint64) forward.SendResult
+	sendRTCP(packet []byte)
+	tick(now time.Time)
+	checkpoint(force bool)
+	state() *mediav1.LegState
+	close()
+}
+
+// Session is one session of the node.
+type Session struct {
+	node *Manager
+	id   string
+	log  *slog.Logger
+
+	// applying serialises changes; it is taken before mu, which packets need.
+	applying sync.Mutex
+	removed  bool
+
+	mu             sync.Mutex
+	plan           *Plan
+	legs           map[string]leg
+	order          []string
+	table          *forward.Table
+	claimed        time.Time
+	nextQuality    time.Time
+	nextCheckpoint time.Time
+
+	source        netip.AddrPort // of the packet in work
+	plain, cipher []byte
+}
+
+func newSession(node *Manager, id string) *Session {
+	s := &Session{
+		node: node, id: id, log: node.log.With("session", id), legs: map[string]leg{},
+		plain: make([]byte, 0, udp.MaxPacket), cipher: make([]byte, 0, udp.MaxPacket+64),
+	}
+	s.table = forward.New(s, node.random())
+	return s
+}
+
+// apply makes the session as the plan says, or leaves it as it was.
+func (s *Session) apply(p *Plan) error {
+	next, fresh, err := s.prepare(p)
+	if err != nil {
+		return err
+	}
+	now := s.node.now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := s.plan == nil
+	old := s.legs
+	for _, id := range s.order {
+		if next[id] != old[id] {
+			s.table.Bye(id)
+		}
+	}
+	s.plan, s.claimed = p, now
+	s.legs = next
+	s.order = s.order[:0]
+	for _, lp := range p.legs {
+		s.order = append(s.order, lp.id)
+	}
+	for id, l := range old {
+		if next[id] != l {
+			l.close()
+		}
+	}
+	s.table.Apply(p.table, now)
+	for _, lp := range p.legs {
+		l := next[lp.id]
+		if slices.Contains(fresh, l) {
+			l.start(now)
+			l.resume()
+			continue
+		}
+		switch l := l.(type) {
+		case *webrtcLeg:
+			l.update(lp.webrtc, now)
+		case *rtpLeg:
+			l.update(lp.rtp)
+		}
+	}
+	if first {
+		s.nextQuality = now.Add(s.node.config.QualityInterval)
+		s.nextCheckpoint = now.Add(s.node.config.CheckpointInterval)
+		attrs := make([]any, 0, 2*len(p.labels))
+		for _, k := range slices.Sorted(maps.Keys(p.labels)) {
+			attrs = append(attrs, k, p.labels[k])
+		}
+		s.log = s.log.With(slog.Group("labels", attrs...))
+	}
+	s.log.Debug("session applied", "owner_epoch", p.Epoch, "generation", p.Generation, "legs", len(p.legs), "streams", len(p.table.Streams))
+	return nil
+}
+
+// prepare gets everything that applying a plan can fail for: ports and names.
+// When it fails it gives back what it got.
+func (s *Session) prepare(p *Plan) (next map[string]leg, fresh []leg, err error) {
+	next = make(map[string]leg, len(p.legs))
+	var undo []func()
+	defer func() {
+		if err != nil {
+			for _, f := range undo {
+				f()
+			}
+		}
+	}()
+	for _, cfg := range p.table.Streams {
+		if err := s.sameSSRC(cfg); err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, lp := range p.legs {
+		switch {
+		case lp.webrtc != nil:
+			l, kept := s.legs[lp.id].(*webrtcLeg)
+			if !kept {
+				l = newWebRTCLeg(s, lp.id, lp.webrtc)
+				fresh = append(fresh, l)
+			}
+			known := kept && l.answers(lp.webrtc.ice.LocalUfrag)
+			if err := s.node.mux.reserve(l, lp.webrtc.ice); err != nil {
+				return nil, nil, &FieldError{Field: lp.field + ".webrtc.local_ice.ufrag", Reason: err.Error()}
+			}
+			if !known {
+				undo = append(undo, func() { s.node.mux.release(l, lp.webrtc.ice.LocalUfrag) })
+			}
+			next[lp.id] = l
+		case lp.rtp != nil:
+			l, kept := s.legs[lp.id].(*rtpLeg)
+			if kept && l.fits(lp.rtp) {
+				next[lp.id] = l
+				continue
+			}
+			pair, advertised, err := s.node.openPair(lp.field+".rtp.local", lp.rtp)
+			if err != nil {
+				return nil, nil, err
+			}
+			undo = append(undo, pair.Close)
+			l = &rtpLeg{session: s, name: lp.id, plan: lp.rtp, pair: pair, advertised: advertised}
+			fresh = append(fresh, l)
+			next[lp.id] = l
+		}
+	}
+	return next, fresh, nil
+}
+
+// fits says whether a leg can stay on its ports under a plan.
+func (l *rtpLeg) fits(p *rtpPlan) bool {
+	local := l.local()
+	switch {
+	case !p.local.IsValid():
+		return true
+	case p.local.Port() == 0:
+		return p.local.Addr() == local.Addr()
+	}
+	return p.local == local
+}
+
+// sameSSRC refuses another SSRC for a stream that has one.
+func (s *Session) sameSSRC(cfg forward.StreamConfig) error {
+	if cfg.SSRC == 0 || s.plan == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.table.State() {
+		if st.ID == cfg.ID && st.Leg == cfg.Leg && st.SSRC != cfg.SSRC {
+			return &FieldError{Field: "streams[" + cfg.ID + "].ssrc", Reason: "a stream keeps its SSRC for life; this one sends with another"}
+		}
+	}
+	return nil
+}
+
+// receive puts one plain packet through the table. The lock is held.
+func (s *Session) receive(leg string, packet []byte) {
+	switch s.table.Receive(leg, packet, s.node.now()) {
+	case forward.Gated:
+		s.node.metrics.drop(dropGated)
+	case forward.Malformed:
+		s.node.metrics.drop(dropMalformed)
+	case forward.Doubtful:
+		s.node.metrics.drop(dropDoubtful)
+	}
+}
+
+// tick does what time brings.
+func (s *Session) tick(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.plan == nil {
+		return
+	}
+	s.table.Tick(now)
+	for _, l := range s.legs {
+		l.tick(now)
+	}
+	if !now.Before(s.nextCheckpoint) {
+		s.nextCheckpoint = now.Add(s.node.config.CheckpointInterval)
+		for _, l := range s.legs {
+			l.checkpoint(false)
+		}
+	}
+	if !now.Before(s.nextQuality) {
+		s.nextQuality = now.Add(s.node.config.QualityInterval)
+		if s.node.hub.watched() {
+			for _, st := range s.streamStates() {
+				s.emit(&mediav1.SessionEvent{Event: &mediav1.SessionEvent_Quality{Quality: &mediav1.Quality{Stream: st}}})
+			}
+		}
+	}
+}
+
+// orphaned says whether nobody has claimed the session for too long.
+func (s *Session) orphaned(now, watched time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.plan == nil {
+		return false
+	}
+	after := s.plan.orphanAfter
+	if after == 0 {
+		after = s.node.config.OrphanAfter
+	}
+	last := s.claimed
+	if watched.After(last) {
+		last = watched
+	}
+	return now.Sub(last) >= after
+}
+
+// end closes the session and tells why.
+func (s *Session) end(reason string) *mediav1.SessionState {
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.removed {
+		return nil
+	}
+	s.removed = true
+	if s.plan == nil {
+		return nil
+	}
+	state := s.state()
+	for _, id := range s.order {
+		s.table.Bye(id)
+		s.legs[id].close()
+	}
+	s.log.Debug("session removed", "reason", reason)
+	s.emit(&mediav1.SessionEvent{Event: &mediav1.SessionEvent_Removed{Removed: &mediav1.SessionRemoved{Reason: reason, State: state}}})
+	return state
+}
+
+// State of the session; nil before the first spec was applied.
+func (s *Session) State() *mediav1.SessionState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.plan == nil || s.removed {
+		return nil
+	}
+	return s.state()
+}
+
+func (s *Session) state() *mediav1.SessionState {
+	st := &mediav1.SessionState{Id: s.id, OwnerEpoch: s.plan.Epoch, Generation: s.plan.Generation, Streams: s.streamStates()}
+	for _, id := range s.order {
+		st.Legs = append(st.Legs, s.legs[id].state())
+	}
+	return st
+}
+
+func (s *Session) streamStates() []*mediav1.StreamState {
+	engine := s.node.config.Engine
+	list := make([]*mediav1.StreamState, 0, 2)
+	for _, st := range s.table.State() {
+		c := st.Counters
+		counters := &mediav1.StreamCounters{
+			ReceivedPackets: c.ReceivedPackets, ReceivedBytes: c.ReceivedBytes,
+			SentPackets: c.SentPackets, SentBytes: c.SentBytes,
+			LostPackets: c.Lost, Jitter: durationpb.New(c.Jitter),
+			AuthFailures: c.AuthFailures, Replays: c.Replays,
+			ForeignSource: c.ForeignSource, Malformed: c.Malformed, Gated: c.Gated,
+		}
+		if !c.LastReceived.IsZero() {
+			counters.LastReceived = timestamppb.New(c.LastReceived)
+		}
+		if c.RoundTrip > 0 {
+			counters.RoundTrip = durationpb.New(c.RoundTrip)
+		}
+		list = append(list, &mediav1.StreamState{
+			Id: st.ID, Ssrc: st.SSRC, Engine: engine.Name(), EngineReason: engine.Reason(), Counters: counters,
+		})
+	}
+	return list
+}
+
+// emit publishes an event of the session. The lock is held, so that a session's
+// events are in order.
+func (s *Session) emit(e *mediav1.SessionEvent) {
+	if !s.node.hub.watched() {
+		return
+	}
+	e.Session = s.id
+	e.Time = timestamppb.New(s.node.now())
+	if s.plan != nil {
+		e.Generation = s.plan.Generation
+	}
+	s.node.metrics.events.Inc()
+	s.node.hub.publish(e)
+}
+
+// The methods below make Session the Sink of its table.
+
+// SendRTP sends on a leg.
+func (s *Session) SendRTP(leg string, packet []byte, ssrc uint32, index uint64) forward.SendResult {
+	l := s.legs[leg]
+	if l == nil {
+		return forward.NotReady
+	}
+	return l.sendRTP(packet, ssrc, index)
+}
+
+// SendRTCP sends on a leg.
+func (s *Session) SendRTCP(leg string, packet []byte) {
+	if l := s.legs[leg]; l != nil {
+		l.sendRTCP(packet)
+	}
+}
+
+// FirstPacket reports the first packet of a stream.
+func (s *Session) FirstPacket(stream string, ssrc uint32, payloadType uint8) {
+	s.emit(&mediav1.SessionEvent{Event: &mediav1.SessionEvent_FirstPacket{FirstPacket: &mediav1.FirstPacket{
+		Stream: stream, Ssrc: ssrc, PayloadType: uint32(payloadType), Source: socketAddress(s.source),
+	}}})
+}
+
+// DTMF reports a digit.
+func (s *Session) DTMF(stream string, digit byte, duration time.Duration) {
+	s.emit(&mediav1.SessionEvent{Event: &mediav1.SessionEvent_Dtmf{Dtmf: &mediav1.DTMF{
+		Stream: stream, Digit: string(rune(digit)), Duration: durationpb.New(duration),
+	}}})
+}
+
+// MediaTimeout reports a silent stream.
+func (s *Session) MediaTimeout(stream string, silent time.Duration) {
+	s.log.Info("media timeout", "stream", stream, "silent_for", silent)
+	s.emit(&mediav1.SessionEvent{Event: &mediav1.SessionEvent_MediaTimeout{MediaTimeout: &mediav1.MediaTimeout{
+		Stream: stream, SilentFor: durationpb.New(silent),
+	}}})
+}
+
+// MediaResumed reports that a silent stream is heard again.
+func (s *Session) MediaResumed(stream string) {
+	s.emit(&mediav1.SessionEvent{Event: &mediav1.SessionEvent_MediaResumed{MediaResumed: &mediav1.MediaResumed{Stream: stream}}})
+}

@@ -170,9 +170,24 @@ type CoreEndpoint struct {
 func CoreOffer(local CoreEndpoint) (string, error) {
 	w := &writer{}
 	w.coreHead(local)
-	w.coreAudio(local, "RTP/AVP")
-	if local.muxed() {
-		w.attribute("rtcp-mux")
+	w.coreAudio(local, "RTP/AVP", "")
+	return w.finish()
+}
+
+// Reoffer writes a later offer of the session that o, the last description of
+// the peer, belongs to: hold, resume, a new address. It keeps the m-lines of the
+// session, because their number may never shrink (RFC 3264 8), with those that
+// were refused still at port 0. The payload types in local must mean what they
+// meant before (RFC 3264 8.3.2). Errors are those of CoreOffer.
+func (o *Core) Reoffer(local CoreEndpoint) (string, error) {
+	w := &writer{}
+	w.coreHead(local)
+	for i, m := range o.Media {
+		if i != o.Audio {
+			w.refuse(m, m.formats)
+			continue
+		}
+		w.coreAudio(local, o.Profile, m.Mid)
 	}
 	return w.finish()
 }
@@ -184,26 +199,20 @@ func CoreOffer(local CoreEndpoint) (string, error) {
 func (o *Core) Answer(local CoreEndpoint) (string, error) {
 	w := &writer{}
 	w.coreHead(local)
+	local.Codecs = OneVoice(onlyOffered(o.Codecs, local.Codecs))
+	local.Direction = o.Direction.Answer(local.Direction)
+	if local.Ptime == 0 {
+		local.Ptime = o.Ptime
+	}
+	if local.muxed() && !o.RTCPMux && !o.Rejected {
+		w.fail(malformed("RTP and RTCP cannot share a port: the offer has no a=rtcp-mux"))
+	}
 	for i, m := range o.Media {
 		if i != o.Audio || o.Rejected {
 			w.refuse(m, m.formats)
 			continue
 		}
-		local.Codecs = OneVoice(onlyOffered(o.Codecs, local.Codecs))
-		local.Direction = o.Direction.Answer(local.Direction)
-		if local.Ptime == 0 {
-			local.Ptime = o.Ptime
-		}
-		if local.muxed() && !o.RTCPMux {
-			w.fail(malformed("RTP and RTCP cannot share a port: the offer has no a=rtcp-mux"))
-		}
-		w.coreAudio(local, o.Profile)
-		if m.Mid != "" {
-			w.value("mid", m.Mid)
-		}
-		if local.muxed() {
-			w.attribute("rtcp-mux")
-		}
+		w.coreAudio(local, o.Profile, m.Mid)
 	}
 	return w.finish()
 }
@@ -220,18 +229,22 @@ func (w *writer) coreHead(local CoreEndpoint) {
 	w.line('t', "0 0")
 }
 
-func (w *writer) coreAudio(local CoreEndpoint, profile string) {
+func (w *writer) coreAudio(local CoreEndpoint, profile, mid string) {
 	w.media("audio", local.Address.Port(), profile, w.formats(local.Codecs))
+	if mid != "" {
+		w.value("mid", mid)
+	}
 	w.codecs(local.Codecs)
 	w.ptime(local.Ptime)
 	w.direction(local.Direction)
-	if !local.RTCP.IsValid() || local.RTCP == local.Address {
-		return
-	}
-	if sameHost := local.RTCP.Addr() == local.Address.Addr(); !sameHost {
-		w.value("rtcp", strconv.Itoa(int(local.RTCP.Port()))+" "+inet(local.RTCP.Addr()))
-	} else if int(local.RTCP.Port()) != int(local.Address.Port())+1 {
-		w.value("rtcp", strconv.Itoa(int(local.RTCP.Port())))
+	switch rtcp := local.RTCP; {
+	case local.muxed():
+		w.attribute("rtcp-mux")
+	case !rtcp.IsValid():
+	case rtcp.Addr() != local.Address.Addr():
+		w.value("rtcp", strconv.Itoa(int(rtcp.Port()))+" "+inet(rtcp.Addr()))
+	case int(rtcp.Port()) != int(local.Address.Port())+1:
+		w.value("rtcp", strconv.Itoa(int(rtcp.Port())))
 	}
 }
 

@@ -12,7 +12,7 @@ var ErrNoCommonCodec = errors.New("no voice codec is common to both sides")
 // Error says why a description cannot be read, used or written.
 type Error struct {
 	// Reason is a sentence part in plain English that names the line or
-	// attribute at fault. It is safe to show to the peer.
+	// attribute at fault: printable ASCII, safe to show to the peer.
 	Reason string
 	// Unacceptable is set when the description is well formed but asks for
 	// something that the gateway does not do (SIP 488), and clear when it is
@@ -31,11 +31,12 @@ func unacceptable(format string, args ...any) error {
 	return &Error{Reason: fmt.Sprintf(format, args...), Unacceptable: true}
 }
 
-// clip shortens text from a peer for use in an error message.
+// clip shortens text from a peer and quotes it in ASCII for use in an error
+// message, which may travel in a header field.
 func clip(s string) string {
 	const limit = 40
 	if len(s) > limit {
-		s = s[:limit] + "…"
+		s = s[:limit] + "..."
 	}
-	return fmt.Sprintf("%q", s)
+	return fmt.Sprintf("%+q", s)
 }

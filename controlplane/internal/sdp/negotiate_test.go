@@ -137,6 +137,19 @@ func TestMappings(t *testing.T) {
 	}
 }
 
+// TestRelayed: an offer of everything can be written, and every codec of it passes.
+func TestRelayed(t *testing.T) {
+	text, err := CoreOffer(CoreEndpoint{Address: gatewayCore().Address, Codecs: Relayed()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := ParseCore(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, OfferToBrowser(c.Codecs, DefaultPolicy()), Relayed())
+}
+
 func TestNormalEvents(t *testing.T) {
 	for in, want := range map[string]string{
 		"": "0-15", "0-15": "0-15", "0-16": "0-15", "0-15,66,70": "0-15", "0-11": "0-11",

@@ -65,6 +65,7 @@ func TestParseWebRTCRefuses(t *testing.T) {
 		"short origin":          {edit{" IN IP4 127.0.0.1", ""}, "six fields", false},
 		"session id of letters": {edit{"4611731400430051336", "first"}, "session id", false},
 		"version too large":     {edit{"51336 2 IN", "51336 18446744073709551616 IN"}, `version "18446744073709551616"`, false},
+		"not ASCII":             {edit{"s=-", "\u02e20"}, `line 3, "\u02e20"`, false},
 		"not a line":            {edit{"s=-", "hello"}, `line 3, "hello"`, false},
 		"bare CR":               {edit{"s=-", "s=-\ra=setup:active"}, "line 3 contains a control character", false},
 		"NUL":                   {edit{"s=-", "s=\x00"}, "line 3 contains a control character", false},
@@ -109,7 +110,7 @@ func checkReason(t *testing.T, err error, reason string, unacceptable bool) {
 	if !errors.As(err, &e) {
 		t.Fatalf("error is %v, want *Error", err)
 	}
-	if !strings.Contains(e.Reason, reason) {
+	if !strings.Contains(e.Error(), reason) {
 		t.Errorf("reason is %q, want one with %q", e.Reason, reason)
 	}
 	if e.Unacceptable != unacceptable {

@@ -102,7 +102,6 @@ func ParseWebRTC(text string) (*WebRTC, error) {
 	}
 	o := &WebRTC{SessionID: d.sessionID, Version: d.version, Audio: -1}
 	_, o.ICELite = find(d.attributes, "ice-lite")
-	group := d.bundle()
 	var unusable string
 	for i, s := range d.sections {
 		o.Media = append(o.Media, s.Media)
@@ -124,7 +123,8 @@ func ParseWebRTC(text string) (*WebRTC, error) {
 	}
 	s := d.sections[o.Audio]
 	o.Profile, o.Mid = s.Profile, s.Mid
-	o.Bundled = s.Mid != "" && slices.Contains(group, s.Mid)
+	group := d.bundle(s.Mid)
+	o.Bundled = len(group) > 0
 	o.Direction = d.direction(s)
 	o.Ptime = s.milliseconds("ptime")
 	if o.Codecs, err = s.codecs(); err != nil {
@@ -255,10 +255,13 @@ func (o *WebRTC) source(s *section) {
 	}
 }
 
-// bundle returns the tags of the first BUNDLE group.
-func (d *description) bundle() []string {
+// bundle returns the tags of the BUNDLE group that mid is in.
+func (d *description) bundle(mid string) []string {
 	for _, a := range d.attributes {
-		if fields := strings.Fields(a.value); a.key == "group" && len(fields) > 1 && fields[0] == "BUNDLE" {
+		if a.key != "group" || mid == "" {
+			continue
+		}
+		if fields := strings.Fields(a.value); len(fields) > 1 && fields[0] == "BUNDLE" && slices.Contains(fields[1:], mid) {
 			return fields[1:]
 		}
 	}

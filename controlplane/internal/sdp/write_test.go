@@ -178,6 +178,60 @@ func TestCoreAnswer(t *testing.T) {
 	})
 }
 
+// TestCoreReoffer holds a call that came with video and fax beside the audio.
+func TestCoreReoffer(t *testing.T) {
+	text := readGolden(t, "testdata/incoming/linphone-avpf-video.txtar").given("core-offer.sdp")
+	o, err := ParseCore(text + "m=image 5000 udptl t38\r\na=mid:fax\r\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := gatewayCore()
+	local.Version = 2
+	local.RTCP = local.Address
+	local.Direction = SendRecv.Hold()
+	local.Codecs = o.Codecs[:1]
+	got, err := o.Reoffer(local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.ReplaceAll(`v=0
+o=- 9000001 2 IN IP4 192.0.2.11
+s=-
+c=IN IP4 192.0.2.11
+t=0 0
+m=audio 20000 RTP/AVPF 96
+a=rtpmap:96 opus/48000/2
+a=fmtp:96 useinbandfec=1
+a=sendonly
+a=rtcp-mux
+m=video 0 RTP/AVPF 96 97
+m=image 0 udptl t38
+a=mid:fax
+`, "\n", "\r\n")
+	if got != want {
+		t.Errorf("offer is\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestBundleGroups(t *testing.T) {
+	for group, bundled := range map[string]bool{
+		"a=group:BUNDLE 0": true, "a=group:LS 0": false, "a=group:BUNDLE 1": false, "a=group:BUNDLE": false,
+		"a=group:BUNDLE 1\r\na=group:BUNDLE 2 0": true,
+	} {
+		o, err := ParseWebRTC(edit{"a=group:BUNDLE 0", group}.apply(t, chromiumOffer(t)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := o.Answer(gatewayWithCodecs(o.Codecs))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Bundled != bundled || strings.Contains(text, "a=group:BUNDLE 0\r\n") != bundled {
+			t.Errorf("%s: bundled is %t, answer\n%s", group, o.Bundled, text)
+		}
+	}
+}
+
 func TestCoreHoldForms(t *testing.T) {
 	for name, c := range map[string]struct {
 		edits []edit

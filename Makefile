@@ -1,0 +1,49 @@
+# Isthmus. `make run` starts everything; `make test` tests everything.
+
+GO       ?= go
+TOOL     := $(GO) tool -modfile=$(CURDIR)/deploy/tools/tools.mod
+RUN      ?=
+TESTARGS ?=
+PACKAGES ?= ./...
+
+export GOFLAGS := -buildvcs=false $(GOFLAGS)
+
+.PHONY: run build test peers bench generate checkgenerate lint clean
+
+# The all-in-one: both planes, a demo OAuth server, a simulated telco network and
+# a softphone. RUN="--config my.yaml" passes flags on.
+run:
+	CGO_ENABLED=0 $(GO) build -o bin/isthmus ./deploy/cmd/isthmus
+	bin/isthmus run $(RUN)
+
+build:
+	CGO_ENABLED=0 $(GO) build -o bin/ ./deploy/cmd/isthmus ./controlplane/cmd/controlplane ./mediaplane/cmd/mediaplane
+
+# Installs the peers that the tests talk to, then runs every test.
+test: peers
+	$(GO) test -race -timeout 20m $(TESTARGS) $(PACKAGES)
+
+peers:
+	@deploy/peers.sh
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES)
+
+# Everything that is generated and committed.
+generate:
+	cd proto && $(TOOL) buf generate
+	$(TOOL) sqlc generate -f sql/sqlc.yaml
+	$(GO) generate ./...
+
+checkgenerate: generate
+	@changed=$$(git status --porcelain); if [ -n "$$changed" ]; then \
+		echo "generated files differ from what is committed:"; echo "$$changed"; git diff | head -100; exit 1; fi
+
+lint:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	cd proto && $(TOOL) buf lint
+
+clean:
+	rm -rf bin .run

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Installs the Debian packages that the tests use as peers, when they are missing.
+set -eu
+
+missing=
+need() { # a command or file that shows the package, and the package
+	if ! command -v "$1" >/dev/null 2>&1 && [ ! -e "$1" ] && ! ls $1 >/dev/null 2>&1; then
+		missing="$missing $2"
+	fi
+}
+need gcc gcc
+need /usr/include/stdlib.h libc6-dev
+need kamailio kamailio
+need sipp sip-tester
+need baresip baresip-core
+need chromium chromium
+need '/usr/lib/postgresql/*/bin/initdb' postgresql
+need ip iproute2
+
+[ -n "$missing" ] || exit 0
+echo "installing$missing"
+sudo=
+[ "$(id -u)" -eq 0 ] || sudo=sudo
+export DEBIAN_FRONTEND=noninteractive
+$sudo apt-get update -qq
+# Services of these packages are not wanted here: the tests start their own.
+# shellcheck disable=SC2086
+$sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $missing </dev/null >/dev/null

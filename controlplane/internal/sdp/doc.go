@@ -13,7 +13,8 @@
 //	            Mappings(browser, core), Mappings(core, browser)
 //
 // An incoming call is the same in the mirror: ParseCore, OfferToBrowser,
-// WebRTCOffer, then ParseWebRTC, Negotiate, AnswerFor, Core.Answer.
+// WebRTCOffer, then ParseWebRTC, Negotiate, AnswerFor, Core.Answer. Later
+// offers to the core network, for hold and resume, are Core.Reoffer.
 //
 // Invariants:
 //   - A description of one side never contains an address, a credential or an

@@ -64,8 +64,8 @@ type WebRTC struct {
 	// Setup is actpass, active or passive. When the client does not say it is
 	// actpass, which in an answer means: whoever comes first.
 	Setup string
-	// Candidates are the UDP host and other candidates for RTP with literal
-	// addresses. Others (.local names, TCP) are left out; none is no error,
+	// Candidates are the UDP candidates of any type for RTP that have a literal
+	// address. Others (.local names, TCP) are left out; none is no error,
 	// since the client's checks show where it is (peer-reflexive).
 	Candidates []netip.AddrPort
 	// Direction is as the client sees it.

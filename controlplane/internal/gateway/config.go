@@ -55,8 +55,8 @@ type Application struct {
 	Numbers  []string `yaml:"numbers" help:"Prefixes of the numbers that it may register, in E.164 form."`
 }
 
-// DefaultConfig answers the defaults.
-func DefaultConfig() Config {
+// Default answers the defaults.
+func Default() Config {
 	return Config{
 		Registrations:  LifetimeConfig{Min: time.Minute, Default: time.Hour, Max: 24 * time.Hour},
 		Subscriptions:  LifetimeConfig{Min: time.Minute, Default: 24 * time.Hour, Max: 30 * 24 * time.Hour},

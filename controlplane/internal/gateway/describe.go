@@ -26,7 +26,7 @@ func (b *BrowserLeg) describedBy(remote *sdp.WebRTC, text string) {
 	b.RemoteUfrag, b.RemotePassword = remote.Ufrag, remote.Password
 	b.RemoteFingerprints = remote.Fingerprints
 	b.Direction = remote.Direction.Reverse()
-	b.Active = remote.Setup == sdp.SetupPassive
+	b.Active = remote.LocalSetup("") == sdp.SetupActive
 	b.SDP.Remote = text
 }
 
@@ -57,11 +57,20 @@ func (lc *liveCall) browserOffer(b *BrowserLeg) (string, error) {
 	})
 }
 
-// coreOffer offers the network what core.Offered says.
+// coreOffer offers the network what core.Offered says. An offer in a running
+// session keeps the m-lines that it has (RFC 3264 8).
 func (lc *liveCall) coreOffer() (string, error) {
 	core := lc.Media.Core
+	offer := sdp.CoreOffer
+	if core.SDP.Remote != "" {
+		remote, err := sdp.ParseCore(core.SDP.Remote)
+		if err != nil {
+			return "", err
+		}
+		offer = remote.Reoffer
+	}
 	return core.SDP.describe(func(id, version uint64) (string, error) {
-		return sdp.CoreOffer(core.endpoint(id, version, core.Offered, lc.holdDirection()))
+		return offer(core.endpoint(id, version, core.Offered, lc.holdDirection()))
 	})
 }
 

@@ -17,8 +17,8 @@ type Config struct {
 	Key              string        `yaml:"key" help:"File with the key of certificate (PEM)."`
 }
 
-// DefaultConfig answers the defaults.
-func DefaultConfig() Config {
+// Default answers the defaults.
+func Default() Config {
 	return Config{AnnounceInterval: 2 * time.Second, RequestTimeout: 2 * time.Second, AdoptWait: 30 * time.Second}
 }
 

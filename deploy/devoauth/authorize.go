@@ -26,7 +26,7 @@ type authRequest struct {
 	jkt         string
 	prompt      []string
 	maxAge      time.Duration // less than 0: any
-	hint        string        // number to offer first
+	hint        string        // number of login_hint
 }
 
 // login is a browser in which a subscriber was chosen.
@@ -77,10 +77,7 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	}
 	id := random()
 	s.pending.put(id, req, s.cfg.Now().Add(s.cfg.LoginTTL))
-	if req.hint == "" && lg != nil {
-		req.hint = lg.number
-	}
-	s.loginPage(w, id, req)
+	s.loginPage(w, id, req, lg)
 }
 
 // checkRequest checks what may be told to the client. The result has at least

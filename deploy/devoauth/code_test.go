@@ -183,6 +183,12 @@ func TestLoginPage(t *testing.T) {
 	if !strings.Contains(r.body, `value="&#43;`+bob[1:]+`" class="last"`) {
 		t.Error("the hinted subscriber is not offered first")
 	}
+	if !strings.Contains(r.body, ">suggested<") {
+		t.Error("the page does not say why that one stands out")
+	}
+	if rp := r.Header.Get("Referrer-Policy"); rp != "same-origin" {
+		t.Errorf("Referrer-Policy %q would take the origin from the form", rp)
+	}
 	if csp := r.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "frame-ancestors 'none'") {
 		t.Errorf("the page may be framed: %q", csp)
 	}
@@ -202,6 +208,14 @@ func TestLoginPage(t *testing.T) {
 	}
 	if r := decide(alice); r.StatusCode != 400 {
 		t.Errorf("second use of a login page: %d", r.StatusCode)
+	}
+}
+
+func TestLastLoginStandsOut(t *testing.T) {
+	b := setup(t)
+	b.login(bob, authParams())
+	if body := b.get(pathAuthorize, authParams()).body; !strings.Contains(body, `value="&#43;`+bob[1:]+`" class="last"`) || !strings.Contains(body, ">last used<") {
+		t.Error("who was chosen before does not stand out")
 	}
 }
 

@@ -27,13 +27,19 @@ var style = func() template.CSS {
 type person struct {
 	Number, Name, Shown, Initials string
 	Hue                           int
-	Last                          bool // chosen in this browser before, or asked for by the application
+	Tag                           string // why it is offered first, or empty
 }
 
 // permission is what an application asks for, in words.
 type permission struct{ Title, Detail string }
 
-func (s *Server) loginPage(w http.ResponseWriter, id string, req *authRequest) {
+// loginPage lists the subscribers; the one that the application asks for, or else
+// the one chosen in this browser before, stands out.
+func (s *Server) loginPage(w http.ResponseWriter, id string, req *authRequest, lg *login) {
+	first, tag := req.hint, "suggested"
+	if first == "" && lg != nil {
+		first, tag = lg.number, "last used"
+	}
 	people := make([]person, len(s.cfg.Subscribers))
 	for i, sub := range s.cfg.Subscribers {
 		people[i] = person{
@@ -42,10 +48,12 @@ func (s *Server) loginPage(w http.ResponseWriter, id string, req *authRequest) {
 			Shown:    spaced(sub.Number),
 			Initials: initials(sub.Name),
 			Hue:      (i*67 + 190) % 360,
-			Last:     sub.Number == req.hint,
+		}
+		if sub.Number == first {
+			people[i].Tag = tag
 		}
 		if sub.Name == "" {
-			people[i].Name, people[i].Initials = people[i].Shown, "#"
+			people[i].Name, people[i].Shown, people[i].Initials = people[i].Shown, "", "#"
 		}
 	}
 	s.render(w, http.StatusOK, "login.html", map[string]any{
@@ -75,7 +83,7 @@ func (s *Server) render(w http.ResponseWriter, status int, name string, data any
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Referrer-Policy", "same-origin") // with no-referrer the form would be sent with Origin: null
 	w.WriteHeader(status)
 	_, _ = w.Write(b.Bytes()) // the browser has gone when this fails
 }

@@ -6,10 +6,15 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -280,6 +285,25 @@ func TestDPoP(t *testing.T) {
 		})
 	}
 	b.wantToken(b.post(pathToken, cc, basic("server", "s3cret +%"), proof(key, "htu", b.cfg.Issuer+pathToken+"?x=1#y")))
+}
+
+func TestCertificateBinding(t *testing.T) {
+	b := setup(t)
+	r := httptest.NewRequest("POST", b.cfg.Issuer+pathToken, strings.NewReader("grant_type=client_credentials"))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	basic("other", "other")(r)
+	r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{{Raw: []byte("certificate")}}}
+	w := httptest.NewRecorder()
+	b.Handler().ServeHTTP(w, r)
+	var resp TokenResponse
+	if err := json.Unmarshal(w.Body.Bytes(), &resp); err != nil {
+		t.Fatalf("%v: %s", err, w.Body)
+	}
+	sum := sha256.Sum256([]byte("certificate"))
+	cnf, _ := b.claimsOf(resp.AccessToken)["cnf"].(map[string]any)
+	if want := base64.RawURLEncoding.EncodeToString(sum[:]); cnf["x5t#S256"] != want || resp.TokenType != "Bearer" {
+		t.Errorf("token of type %s with cnf %v, want it bound to %s", resp.TokenType, cnf, want)
+	}
 }
 
 func TestRevocation(t *testing.T) {

@@ -19,8 +19,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -254,10 +256,10 @@ func (m *Manager) drop(s *Session) {
 	m.metrics.sessions.Set(float64(len(m.sessions)))
 }
 
-func (m *Manager) remove(s *Session, reason string) *mediav1.SessionState {
-	state := s.end(reason)
+// remove ends a session on the node's own account.
+func (m *Manager) remove(s *Session, reason string) {
+	_, _ = s.end(reason, math.MaxUint64)
 	m.drop(s)
-	return state
 }
 
 // Remove ends a session and answers its last state, nil when there is none. A
@@ -269,13 +271,12 @@ func (m *Manager) Remove(id string, epoch uint64) (*mediav1.SessionState, error)
 	if s == nil {
 		return nil, nil
 	}
-	s.mu.Lock()
-	plan := s.plan
-	s.mu.Unlock()
-	if plan != nil && epoch < plan.Epoch {
-		return nil, &StaleError{plan.Epoch, plan.Generation}
+	state, err := s.end("requested", epoch)
+	if err != nil {
+		return nil, err
 	}
-	return m.remove(s, "requested"), nil
+	m.drop(s)
+	return state, nil
 }
 
 // Watch subscribes to events. The state of all sessions must be asked for after
@@ -376,11 +377,21 @@ func (m *Manager) socketFor(remote netip.AddrPort) int {
 	return 0
 }
 
+// family is the first RTP address of a family, -1 if there is none.
+func (m *Manager) family(v4 bool) int {
+	return slices.IndexFunc(m.config.RTP, func(a netip.Addr) bool { return a.Is4() == v4 })
+}
+
 // openPair binds ports for a leg on the address that the plan names, or on one
 // of the family of its far end.
 func (m *Manager) openPair(field string, p *rtpPlan) (*udp.Pair, netip.Addr, error) {
 	chosen := 0
 	switch {
+	case p.local.IsValid() && p.local.Addr().IsUnspecified():
+		chosen = m.family(p.local.Addr().Is4())
+		if chosen < 0 {
+			return nil, netip.Addr{}, &FieldError{Field: field + ".ip", Reason: fmt.Sprintf("the node has no address of the family of %s", p.local.Addr())}
+		}
 	case p.local.IsValid():
 		chosen = -1
 		for i := range m.config.RTP {
@@ -393,12 +404,7 @@ func (m *Manager) openPair(field string, p *rtpPlan) (*udp.Pair, netip.Addr, err
 			return nil, netip.Addr{}, &FieldError{Field: field + ".ip", Reason: fmt.Sprintf("%s is no address of this node (%v)", p.local.Addr(), m.RTPAddresses())}
 		}
 	case p.remote.IsValid():
-		for i, a := range m.config.RTP {
-			if a.Is4() == p.remote.Addr().Is4() {
-				chosen = i
-				break
-			}
-		}
+		chosen = max(0, m.family(p.remote.Addr().Is4()))
 	}
 	pair, err := m.ports.Open(m.config.RTP[chosen], p.local.Port())
 	if err != nil {

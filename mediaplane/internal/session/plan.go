@@ -284,28 +284,40 @@ func (c *checker) identity(field string, id *mediav1.DTLSIdentity) tls.Certifica
 
 func (c *checker) rtp(field string, t *mediav1.RTPTransport) *rtpPlan {
 	p := &rtpPlan{mux: t.GetRtcpMux(), strict: t.GetStrictSource()}
-	if t.GetLocal() != nil {
-		p.local = c.address(field+".local", t.GetLocal(), true)
+	if l := t.GetLocal(); l != nil {
+		if p.local = c.address(field+".local", l, true); p.local.Addr().IsUnspecified() && p.local.Port() != 0 {
+			c.fail(field+".local.port", "must be 0 with %s, which only asks for an address family", p.local.Addr())
+		}
 	}
-	if t.GetRemote() != nil {
-		p.remote = c.address(field+".remote", t.GetRemote(), false)
-	}
-	if t.GetRemoteRtcp() != nil {
-		p.remoteRTCP = c.address(field+".remote_rtcp", t.GetRemoteRtcp(), false)
-	}
+	p.remote = c.far(field+".remote", t.GetRemote())
+	p.remoteRTCP = c.far(field+".remote_rtcp", t.GetRemoteRtcp())
 	return p
 }
 
-func (c *checker) address(field string, a *mediav1.SocketAddress, portless bool) netip.AddrPort {
+// far is the address of a far end. The unspecified one, with which old
+// implementations ask for hold (RFC 3264 section 8.4), is nowhere to send to.
+func (c *checker) far(field string, a *mediav1.SocketAddress) netip.AddrPort {
+	if a == nil {
+		return netip.AddrPort{}
+	}
+	if ip, err := netip.ParseAddr(a.GetIp()); err == nil && ip.IsUnspecified() {
+		return netip.AddrPort{}
+	}
+	return c.address(field, a, false)
+}
+
+// address reads an address; a local one may leave the port, and with the
+// unspecified address all but the family, to the node.
+func (c *checker) address(field string, a *mediav1.SocketAddress, local bool) netip.AddrPort {
 	ip, err := netip.ParseAddr(a.GetIp())
 	switch {
 	case err != nil || ip.Zone() != "":
 		c.fail(field+".ip", "%q is no IP address without zone", a.GetIp())
-	case ip.IsUnspecified() || ip.IsMulticast():
+	case ip.IsUnspecified() && !local || ip.IsMulticast():
 		c.fail(field+".ip", "%s is no address to send to; leave the field out while it is unknown", ip)
 	case a.GetPort() > 0xffff:
 		c.fail(field+".port", "%d, at most 65535", a.GetPort())
-	case a.GetPort() == 0 && !portless:
+	case a.GetPort() == 0 && !local:
 		c.fail(field+".port", "0; leave the field out while it is unknown")
 	}
 	return netip.AddrPortFrom(ip.Unmap(), uint16(a.GetPort()))
@@ -357,8 +369,6 @@ func (c *checker) streams(spec *mediav1.SessionSpec, legs map[string]bool, p *Pl
 			switch pt := f.GetPayloadType(); {
 			case pt > 127:
 				c.fail(at+".payload_type", "%d, at most 127", pt)
-			case pt >= 64 && pt <= 95:
-				c.fail(at+".payload_type", "%d cannot be told from RTCP (RFC 5761 section 4)", pt)
 			case seen[pt]:
 				c.fail(at+".payload_type", "%d is used twice", pt)
 			}

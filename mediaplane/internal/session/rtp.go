@@ -38,7 +38,8 @@ func (l *rtpLeg) start(time.Time) {
 
 // update changes the leg to a new plan on the same ports.
 func (l *rtpLeg) update(plan *rtpPlan) {
-	if plan.remote != l.plan.remote || plan.strict && !l.plan.strict {
+	moved := plan.remote != l.plan.remote && plan.remote != l.latched
+	if moved || plan.strict && !l.plan.strict {
 		l.latched, l.latchedRTCP = netip.AddrPort{}, netip.AddrPort{}
 	}
 	l.plan = plan
@@ -57,33 +58,24 @@ func (l *rtpLeg) accepts(from netip.AddrPort) bool {
 
 func (l *rtpLeg) receive(b []byte, from netip.AddrPort) {
 	s := l.session
-	switch udp.Classify(b) {
-	case udp.RTP:
-	case udp.RTCP:
-		if l.muxed() {
-			l.receiveControl(b, from)
-			return
-		}
-		fallthrough
-	default:
+	kind := udp.Classify(b)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case l.closed:
+		return
+	case kind == udp.RTCP && l.plan.mux:
+		l.control(b, from)
+		return
+	case !l.accepts(from):
+		l.foreign(b)
+		return
+	case kind != udp.RTP && kind != udp.RTCP:
 		s.node.metrics.drop(dropUnknown)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if l.accepts(from) {
-			s.table.Count(l.name, b, forward.Garbage)
-		}
+		s.table.Count(l.name, b, forward.Garbage)
 		return
 	}
 	s.node.metrics.rtpIn.Inc()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l.closed {
-		return
-	}
-	if !l.accepts(from) {
-		l.foreign(b)
-		return
-	}
 	if !l.latched.IsValid() && s.table.Valid(l.name, b) {
 		l.latched = from
 		s.log.Info("source latched", "leg", l.name, "remote", from.String())
@@ -95,24 +87,22 @@ func (l *rtpLeg) receive(b []byte, from netip.AddrPort) {
 	s.receive(l.name, b)
 }
 
-func (l *rtpLeg) muxed() bool {
-	l.session.mu.Lock()
-	defer l.session.mu.Unlock()
-	return l.plan.mux
-}
-
 func (l *rtpLeg) foreign(b []byte) {
 	l.session.table.Count(l.name, b, forward.ForeignSource)
 	l.session.node.metrics.drop(dropSource)
 }
 
 func (l *rtpLeg) receiveControl(b []byte, from netip.AddrPort) {
-	s := l.session
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l.closed {
-		return
+	l.session.mu.Lock()
+	defer l.session.mu.Unlock()
+	if !l.closed {
+		l.control(b, from)
 	}
+}
+
+// control takes RTCP. The lock is held.
+func (l *rtpLeg) control(b []byte, from netip.AddrPort) {
+	s := l.session
 	// RTCP says nothing by itself about who may speak: it must come from the
 	// host that the media comes from, and then keep to one port.
 	host := l.plan.remote.Addr()

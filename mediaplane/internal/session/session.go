@@ -174,6 +174,8 @@ func (l *rtpLeg) fits(p *rtpPlan) bool {
 	switch {
 	case !p.local.IsValid():
 		return true
+	case p.local.Addr().IsUnspecified():
+		return p.local.Addr().Is4() == local.Addr().Is4()
 	case p.local.Port() == 0:
 		return p.local.Addr() == local.Addr()
 	}
@@ -252,18 +254,22 @@ func (s *Session) orphaned(now, watched time.Time) bool {
 	return now.Sub(last) >= after
 }
 
-// end closes the session and tells why.
-func (s *Session) end(reason string) *mediav1.SessionState {
+// end closes the session for an owner with this epoch, and tells why. It
+// refuses an epoch lower than the session's with *StaleError.
+func (s *Session) end(reason string, epoch uint64) (*mediav1.SessionState, error) {
 	s.applying.Lock()
 	defer s.applying.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.plan != nil && epoch < s.plan.Epoch {
+		return nil, &StaleError{s.plan.Epoch, s.plan.Generation}
+	}
 	if s.removed {
-		return nil
+		return nil, nil
 	}
 	s.removed = true
 	if s.plan == nil {
-		return nil
+		return nil, nil
 	}
 	state := s.state()
 	for _, id := range s.order {
@@ -272,7 +278,7 @@ func (s *Session) end(reason string) *mediav1.SessionState {
 	}
 	s.log.Debug("session removed", "reason", reason)
 	s.emit(&mediav1.SessionEvent{Event: &mediav1.SessionEvent_Removed{Removed: &mediav1.SessionRemoved{Reason: reason, State: state}}})
-	return state
+	return state, nil
 }
 
 // State of the session; nil before the first spec was applied.

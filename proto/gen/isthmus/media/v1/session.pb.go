@@ -832,9 +832,11 @@ func (x *SRTPSource) GetRtcpIndex() uint32 {
 type RTPTransport struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where the node receives. Absent or port 0: the node chooses from its range
-	// and reports it; later specs repeat what it chose.
+	// and reports it; later specs repeat what it chose. The ip 0.0.0.0 or :: asks
+	// for any address of that family.
 	Local *SocketAddress `protobuf:"bytes,1,opt,name=local,proto3" json:"local,omitempty"`
-	// Where the far end says that it receives; absent until known.
+	// Where the far end says that it receives; absent until known. 0.0.0.0 and ::
+	// count as absent.
 	Remote *SocketAddress `protobuf:"bytes,2,opt,name=remote,proto3" json:"remote,omitempty"`
 	// RTCP address; absent: the port after that of remote.
 	RemoteRtcp *SocketAddress `protobuf:"bytes,3,opt,name=remote_rtcp,json=remoteRtcp,proto3" json:"remote_rtcp,omitempty"`

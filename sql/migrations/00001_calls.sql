@@ -1,6 +1,7 @@
 -- Times are microseconds since 1970, 0 stands for never or not yet. The column
 -- data holds the whole of a thing, sealed; the other columns are what it is
--- looked up by. The tenant leads every unique index.
+-- looked up by. version grows with every change, so that a transaction notices
+-- when another one changes what it has read. The tenant leads every unique index.
 
 -- +goose Up
 
@@ -36,6 +37,7 @@ CREATE TABLE registrations (
     device_id  TEXT   NOT NULL,
     created_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL,
+    version    BIGINT NOT NULL,
     PRIMARY KEY (tenant, id)
 );
 CREATE UNIQUE INDEX registrations_by_number ON registrations (tenant, subject, device_id);
@@ -49,6 +51,7 @@ CREATE TABLE calls (
     local_tag   TEXT   NOT NULL,
     created_at  BIGINT NOT NULL,
     data        BYTEA  NOT NULL,
+    version     BIGINT NOT NULL,
     PRIMARY KEY (tenant, id)
 );
 CREATE INDEX calls_by_id ON calls (id);
@@ -88,6 +91,7 @@ CREATE TABLE subscriptions (
     -- 0 while it is active.
     ended_at        BIGINT NOT NULL,
     data            BYTEA  NOT NULL,
+    version         BIGINT NOT NULL,
     PRIMARY KEY (tenant, id)
 );
 CREATE INDEX subscriptions_by_id ON subscriptions (id);

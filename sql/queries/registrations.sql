@@ -1,12 +1,14 @@
 -- name: InsertRegistration :execrows
-INSERT INTO registrations (tenant, id, issuer, client_id, subject, device_id, created_at, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO registrations (tenant, id, issuer, client_id, subject, device_id, created_at, expires_at, version)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0)
 ON CONFLICT DO NOTHING;
 
 -- name: UpdateRegistration :execrows
 UPDATE registrations
-SET issuer = $1, client_id = $2, subject = $3, device_id = $4, expires_at = $5
-WHERE tenant = $6 AND id = $7;
+SET issuer = sqlc.arg(issuer), client_id = sqlc.arg(client_id), subject = sqlc.arg(subject),
+    device_id = sqlc.arg(device_id), expires_at = sqlc.arg(expires_at), version = version + 1
+WHERE tenant = sqlc.arg(tenant) AND id = sqlc.arg(id)
+  AND version = CASE WHEN CAST(sqlc.arg(seen) AS BIGINT) < 0 THEN version ELSE CAST(sqlc.arg(seen) AS BIGINT) END;
 
 -- name: DeleteRegistration :execrows
 DELETE FROM registrations WHERE tenant = $1 AND id = $2;

@@ -36,12 +36,15 @@ DELETE FROM event_sequences
 WHERE (tenant, session_id) IN (SELECT m.tenant, m.id FROM media_sessions m WHERE m.ended_at > 0 AND m.ended_at < sqlc.arg(until));
 
 -- name: InsertCall :execrows
-INSERT INTO calls (tenant, id, sip_call_id, local_tag, created_at, data)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO calls (tenant, id, sip_call_id, local_tag, created_at, data, version)
+VALUES ($1, $2, $3, $4, $5, $6, 0)
 ON CONFLICT DO NOTHING;
 
 -- name: UpdateCall :execrows
-UPDATE calls SET sip_call_id = $1, local_tag = $2, data = $3 WHERE tenant = $4 AND id = $5;
+UPDATE calls
+SET sip_call_id = sqlc.arg(sip_call_id), local_tag = sqlc.arg(local_tag), data = sqlc.arg(data), version = version + 1
+WHERE tenant = sqlc.arg(tenant) AND id = sqlc.arg(id)
+  AND version = CASE WHEN CAST(sqlc.arg(seen) AS BIGINT) < 0 THEN version ELSE CAST(sqlc.arg(seen) AS BIGINT) END;
 
 -- name: DeleteCall :execrows
 DELETE FROM calls WHERE id = $1;

@@ -1,7 +1,7 @@
 -- name: InsertSubscription :execrows
-INSERT INTO subscriptions (tenant, id, issuer, client_id, subject, device_id, registration_id, created_at, ends_at, ended_at, data)
+INSERT INTO subscriptions (tenant, id, issuer, client_id, subject, device_id, registration_id, created_at, ends_at, ended_at, version, data)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,
-        CASE WHEN CAST(sqlc.arg(active) AS BIGINT) = 1 THEN 0 ELSE (SELECT c.micros FROM clock c) END, sqlc.arg(data))
+        CASE WHEN CAST(sqlc.arg(active) AS BIGINT) = 1 THEN 0 ELSE (SELECT c.micros FROM clock c) END, 0, sqlc.arg(data))
 ON CONFLICT DO NOTHING;
 
 -- name: UpdateSubscription :execrows
@@ -10,8 +10,12 @@ SET device_id = sqlc.arg(device_id), registration_id = sqlc.arg(registration_id)
     ended_at = CASE WHEN CAST(sqlc.arg(active) AS BIGINT) = 1 THEN 0
                     WHEN ended_at > 0 THEN ended_at
                     ELSE (SELECT c.micros FROM clock c) END,
-    data = sqlc.arg(data)
-WHERE tenant = sqlc.arg(tenant) AND id = sqlc.arg(id);
+    data = sqlc.arg(data), version = version + 1
+WHERE tenant = sqlc.arg(tenant) AND id = sqlc.arg(id)
+  AND version = CASE WHEN CAST(sqlc.arg(seen) AS BIGINT) < 0 THEN version ELSE CAST(sqlc.arg(seen) AS BIGINT) END;
+
+-- name: SubscriptionVersion :one
+SELECT version FROM subscriptions WHERE tenant = $1 AND id = $2;
 
 -- name: Subscription :one
 SELECT * FROM subscriptions WHERE tenant = $1 AND id = $2;

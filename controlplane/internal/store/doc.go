@@ -8,8 +8,9 @@
 //   - What a thing holds is one sealed blob with a version (see seal.go): media
 //     keys, ICE passwords, SIP state and sink tokens never rest in the clear.
 //     Columns beside the blob exist only to be looked up by.
-//   - Update is a snapshot: a transaction that changes what another one changed
-//     since is run again from its start. On SQLite writers take turns instead.
+//   - Update loses no other transaction's work: one that changes what was changed
+//     since it read it is run again from its start. What it only adds to, it
+//     waits for.
 //   - Leases and delays are measured by the database's clock, never by a
 //     process's.
 //

@@ -99,7 +99,7 @@ func (s *Store) Done(ctx context.Context, id string) error {
 		return err
 	}
 	var next int64
-	err = s.transact(ctx, nil, func(x *tx) error {
+	err = s.transact(ctx, func(x *tx) error {
 		if _, err := x.q.LockQueue(ctx, t.tenant, t.subscription); err != nil {
 			return err
 		}
@@ -139,7 +139,7 @@ func (s *Store) Retry(ctx context.Context, id string, after time.Duration) error
 
 // Discard drops all that is queued for a subscription.
 func (s *Store) Discard(ctx context.Context, subscriptionID string) error {
-	err := s.transact(ctx, nil, func(x *tx) error {
+	err := s.transact(ctx, func(x *tx) error {
 		tenants, err := x.q.QueueTenants(ctx, subscriptionID)
 		if err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
@@ -16,6 +17,15 @@ import (
 type reader struct {
 	q    *queries.Queries
 	seal *sealer
+	// seen are the versions of what was read, by place; nil outside of a
+	// transaction.
+	seen map[string]int64
+}
+
+func (r reader) saw(place string, version int64) {
+	if r.seen != nil {
+		r.seen[place] = version
+	}
 }
 
 // Registration finds one by id.
@@ -24,7 +34,7 @@ func (r reader) Registration(ctx context.Context, tenant, id string) (call.Regis
 	if err != nil {
 		return call.Registration{}, lookup(err, "registration", id)
 	}
-	return registration(row), nil
+	return r.registration(row)
 }
 
 // RegistrationsByNumber lists the unexpired ones of a number.
@@ -32,7 +42,7 @@ func (r reader) RegistrationsByNumber(ctx context.Context, tenant string, number
 	rows, err := r.q.RegistrationsByNumber(ctx, queries.RegistrationsByNumberParams{
 		Tenant: tenant, Subject: string(number), Now: micros(now),
 	})
-	return registrations(rows), lookup(err, "registrations of", string(number))
+	return each(rows, r.registration, lookup(err, "registrations of", string(number)))
 }
 
 // RegistrationsByDevice lists the unexpired ones of a device that the owner may use.
@@ -40,22 +50,14 @@ func (r reader) RegistrationsByDevice(ctx context.Context, owner call.Owner, dev
 	rows, err := r.q.RegistrationsByDevice(ctx, queries.RegistrationsByDeviceParams{
 		Tenant: owner.Tenant, DeviceID: deviceID, Issuer: owner.Issuer, ClientID: owner.ClientID, Now: micros(now),
 	})
-	if err != nil {
-		return nil, lookup(err, "registrations of device", deviceID)
-	}
-	var found []call.Registration
-	for _, g := range registrations(rows) {
-		if owner.MayUse(g.Owner) {
-			found = append(found, g)
-		}
-	}
-	return found, nil
+	list, err := each(rows, r.registration, lookup(err, "registrations of device", deviceID))
+	return slices.DeleteFunc(list, func(g call.Registration) bool { return !owner.MayUse(g.Owner) }), err
 }
 
 // RegistrationsEnding lists those that end not after t, earliest first.
 func (r reader) RegistrationsEnding(ctx context.Context, t time.Time, limit int) ([]call.Registration, error) {
 	rows, err := r.q.RegistrationsEnding(ctx, micros(t), int32(limit))
-	return registrations(rows), lookup(err, "registrations", "ending")
+	return each(rows, r.registration, lookup(err, "registrations", "ending"))
 }
 
 // CountRegistrations counts the unexpired ones.

@@ -32,7 +32,8 @@ func fromMicros(us int64) time.Time {
 	return time.UnixMicro(us).UTC()
 }
 
-func registration(row queries.Registration) call.Registration {
+func (r reader) registration(row queries.Registration) (call.Registration, error) {
+	r.saw(registrationPlace(row.Tenant, row.ID), row.Version)
 	return call.Registration{
 		ID: row.ID,
 		Owner: call.Owner{
@@ -41,31 +42,30 @@ func registration(row queries.Registration) call.Registration {
 		DeviceID:  row.DeviceID,
 		CreatedAt: fromMicros(row.CreatedAt),
 		ExpiresAt: fromMicros(row.ExpiresAt),
-	}
+	}, nil
 }
 
-func registrations(rows []queries.Registration) []call.Registration {
-	list := make([]call.Registration, 0, len(rows))
-	for _, row := range rows {
-		list = append(list, registration(row))
-	}
-	return list
-}
-
+func registrationPlace(tenant, id string) string { return place("registrations", tenant, id) }
 func sessionPlace(tenant, id string) string      { return place("media_sessions", tenant, id) }
 func callPlace(tenant, id string) string         { return place("calls", tenant, id) }
 func subscriptionPlace(tenant, id string) string { return place("subscriptions", tenant, id) }
 
 func (r reader) session(row queries.MediaSession) (call.MediaSession, error) {
-	m, err := openJSON[call.MediaSession](r.seal, row.Data, sessionPlace(row.Tenant, row.ID))
+	where := sessionPlace(row.Tenant, row.ID)
+	r.saw(where, row.Version)
+	m, err := openJSON[call.MediaSession](r.seal, row.Data, where)
 	m.Version = row.Version
 	return m, err
 }
 
 func (r reader) call(row queries.Call) (gateway.Call, error) {
-	return openJSON[gateway.Call](r.seal, row.Data, callPlace(row.Tenant, row.ID))
+	where := callPlace(row.Tenant, row.ID)
+	r.saw(where, row.Version)
+	return openJSON[gateway.Call](r.seal, row.Data, where)
 }
 
 func (r reader) subscription(row queries.Subscription) (call.Subscription, error) {
-	return openJSON[call.Subscription](r.seal, row.Data, subscriptionPlace(row.Tenant, row.ID))
+	where := subscriptionPlace(row.Tenant, row.ID)
+	r.saw(where, row.Version)
+	return openJSON[call.Subscription](r.seal, row.Data, where)
 }

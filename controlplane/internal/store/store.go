@@ -179,42 +179,36 @@ func (s *Store) NewEpoch(ctx context.Context) (uint64, error) {
 	return uint64(n), nil
 }
 
-// Update runs fn in one transaction, again when it got in the way of another.
+// Update runs fn in one transaction, again when another one changed what it had
+// read of what it changes.
 func (s *Store) Update(ctx context.Context, fn func(gateway.Tx) error) error {
-	var woken bool
-	err := s.transact(ctx, s.snapshot(), func(t *tx) error {
-		if err := fn(t); err != nil {
+	var enqueued bool
+	err := s.transact(ctx, func(t *tx) error {
+		if err := fn(t); err != nil || t.stale {
 			return err
 		}
-		woken = t.enqueued
-		if t.enqueued {
-			return s.wake.announce(ctx, s.db, t.q, topicOutbox)
+		enqueued = len(t.queued) > 0
+		if !enqueued {
+			return nil
 		}
-		return nil
+		if err := t.flush(ctx); err != nil {
+			return err
+		}
+		return s.wake.announce(ctx, s.db, t.q, topicOutbox)
 	})
-	if err == nil && woken {
+	if err == nil && enqueued {
 		s.wake.signalOutbox()
 	}
 	return err
 }
 
-// snapshot is the isolation of Update: on PostgreSQL, REPEATABLE READ makes it
-// fail when what it changes was changed by another transaction since its start.
-// SQLite's writers are alone.
-func (s *Store) snapshot() *sql.TxOptions {
-	if s.db.engine == enginePostgres {
-		return &sql.TxOptions{Isolation: sql.LevelRepeatableRead}
-	}
-	return nil
-}
-
 // patience of transact with transactions that get in each other's way.
 const patience = 30 * time.Second
 
-func (s *Store) transact(ctx context.Context, options *sql.TxOptions, fn func(*tx) error) error {
+func (s *Store) transact(ctx context.Context, fn func(*tx) error) error {
 	deadline := time.Now().Add(patience)
 	for delay := time.Millisecond; ; delay = min(2*delay, 50*time.Millisecond) {
-		err := s.try(ctx, options, fn)
+		err := s.try(ctx, fn)
 		if err == nil || !retryable(err) {
 			return err
 		}
@@ -229,15 +223,20 @@ func (s *Store) transact(ctx context.Context, options *sql.TxOptions, fn func(*t
 	}
 }
 
-func (s *Store) try(ctx context.Context, options *sql.TxOptions, fn func(*tx) error) error {
-	t, err := s.db.write.BeginTx(ctx, options)
+func (s *Store) try(ctx context.Context, fn func(*tx) error) error {
+	t, err := s.db.write.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin a transaction: %w", err)
 	}
 	// Without effect once it is committed.
 	defer t.Rollback()
-	q := s.q.WithTx(t)
-	if err := fn(&tx{reader: reader{q: q, seal: s.seal}}); err != nil {
+	x := &tx{reader: reader{q: s.q.WithTx(t), seal: s.seal, seen: map[string]int64{}}}
+	err = fn(x)
+	if x.stale {
+		// Whatever fn made of it.
+		return errStale
+	}
+	if err != nil {
 		return err
 	}
 	if err := t.Commit(); err != nil {
@@ -246,4 +245,6 @@ func (s *Store) try(ctx context.Context, options *sql.TxOptions, fn func(*tx) er
 	return nil
 }
 
-func retryable(err error) bool { return postgresRetry(err) || sqliteRetry(err) }
+func retryable(err error) bool {
+	return errors.Is(err, errStale) || postgresRetry(err) || sqliteRetry(err)
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
@@ -14,9 +16,47 @@ import (
 // tx is one transaction. Insertions that meet an existing key do nothing and say
 // so, instead of failing: a failed statement would spoil a transaction of
 // PostgreSQL for whatever follows.
+//
+// It runs in isolation READ COMMITTED, so that it waits for others instead of
+// failing, and remembers the versions of what it reads: changing or adding to
+// something that has another version by then makes it stale, to be run again.
 type tx struct {
 	reader
-	enqueued bool
+	// queued events are inserted at the end, one queue after the other in the
+	// order of their names, so that transactions never wait for each other
+	// crosswise.
+	queued []queuedEvent
+	stale  bool
+}
+
+type queuedEvent struct {
+	subscription string
+	event        call.Event
+}
+
+// errStale: another transaction changed what this one has read.
+var errStale = errors.New("changed by another transaction meanwhile")
+
+// version that was read, -1 for none.
+func (t *tx) version(place string) int64 {
+	if v, ok := t.seen[place]; ok {
+		return v
+	}
+	return -1
+}
+
+// update is the end of an update of one row: it tells a row that is missing from
+// one that was changed since it was read.
+func (t *tx) update(rows int64, err error, place, what, id string) error {
+	_, read := t.seen[place]
+	switch {
+	case err == nil && rows == 0 && read:
+		t.stale = true
+		return fmt.Errorf("change %s %s: %w", what, id, errStale)
+	case err == nil && read:
+		t.seen[place]++
+	}
+	return changed(rows, err, what, id)
 }
 
 // inserted answers ErrConflict when an insertion did nothing.
@@ -50,11 +90,12 @@ func (t *tx) InsertRegistration(ctx context.Context, r call.Registration) error 
 }
 
 func (t *tx) UpdateRegistration(ctx context.Context, r call.Registration) error {
+	where := registrationPlace(r.Owner.Tenant, r.ID)
 	n, err := t.q.UpdateRegistration(ctx, queries.UpdateRegistrationParams{
 		Issuer: r.Owner.Issuer, ClientID: r.Owner.ClientID, Subject: string(r.Owner.Subject), DeviceID: r.DeviceID,
-		ExpiresAt: micros(r.ExpiresAt), Tenant: r.Owner.Tenant, ID: r.ID,
+		ExpiresAt: micros(r.ExpiresAt), Tenant: r.Owner.Tenant, ID: r.ID, Seen: t.version(where),
 	})
-	return changed(n, err, "registration", r.ID)
+	return t.update(n, err, where, "registration", r.ID)
 }
 
 func (t *tx) DeleteRegistration(ctx context.Context, tenant, id string) error {
@@ -76,7 +117,8 @@ func (t *tx) InsertSession(ctx context.Context, m call.MediaSession) error {
 }
 
 func (t *tx) UpdateSession(ctx context.Context, m *call.MediaSession) error {
-	data, err := sealJSON(t.seal, *m, sessionPlace(m.Owner.Tenant, m.ID))
+	where := sessionPlace(m.Owner.Tenant, m.ID)
+	data, err := sealJSON(t.seal, *m, where)
 	if err != nil {
 		return err
 	}
@@ -88,12 +130,16 @@ func (t *tx) UpdateSession(ctx context.Context, m *call.MediaSession) error {
 		return fmt.Errorf("change media session %s: %w", m.ID, err)
 	}
 	if n == 0 {
+		if t.version(where) == m.Version {
+			return t.update(n, err, where, "media session", m.ID)
+		}
 		if _, err := t.Session(ctx, m.Owner.Tenant, m.ID); err != nil {
 			return err
 		}
 		return fmt.Errorf("media session %s is not in version %d any more: %w", m.ID, m.Version, gateway.ErrConflict)
 	}
 	m.Version++
+	t.saw(where, m.Version)
 	return nil
 }
 
@@ -119,14 +165,15 @@ func (t *tx) InsertCall(ctx context.Context, c gateway.Call) error {
 }
 
 func (t *tx) UpdateCall(ctx context.Context, c gateway.Call) error {
-	data, err := sealJSON(t.seal, c, callPlace(c.Tenant, c.ID))
+	where := callPlace(c.Tenant, c.ID)
+	data, err := sealJSON(t.seal, c, where)
 	if err != nil {
 		return err
 	}
 	n, err := t.q.UpdateCall(ctx, queries.UpdateCallParams{
-		SIPCallID: c.Dialog.SIPCallID, LocalTag: c.Dialog.LocalTag, Data: data, Tenant: c.Tenant, ID: c.ID,
+		SIPCallID: c.Dialog.SIPCallID, LocalTag: c.Dialog.LocalTag, Data: data, Tenant: c.Tenant, ID: c.ID, Seen: t.version(where),
 	})
-	return changed(n, err, "call", c.ID)
+	return t.update(n, err, where, "call", c.ID)
 }
 
 func (t *tx) DeleteCall(ctx context.Context, id string) error {
@@ -164,15 +211,16 @@ func (t *tx) InsertSubscription(ctx context.Context, s call.Subscription) error 
 }
 
 func (t *tx) UpdateSubscription(ctx context.Context, s call.Subscription) error {
-	data, err := sealJSON(t.seal, s, subscriptionPlace(s.Owner.Tenant, s.ID))
+	where := subscriptionPlace(s.Owner.Tenant, s.ID)
+	data, err := sealJSON(t.seal, s, where)
 	if err != nil {
 		return err
 	}
 	n, err := t.q.UpdateSubscription(ctx, queries.UpdateSubscriptionParams{
 		DeviceID: s.DeviceID, RegistrationID: s.RegistrationID, EndsAt: endsAt(s), Active: active(s), Data: data,
-		Tenant: s.Owner.Tenant, ID: s.ID,
+		Tenant: s.Owner.Tenant, ID: s.ID, Seen: t.version(where),
 	})
-	return changed(n, err, "subscription", s.ID)
+	return t.update(n, err, where, "subscription", s.ID)
 }
 
 func (t *tx) DeleteSubscriptionsEndedBefore(ctx context.Context, at time.Time) error {
@@ -191,10 +239,38 @@ func (t *tx) NextSequence(ctx context.Context, sessionID, subscriptionID string)
 	return int32(n), lookup(err, "subscription", subscriptionID)
 }
 
-func (t *tx) Enqueue(ctx context.Context, subscriptionID string, e call.Event) error {
+func (t *tx) Enqueue(_ context.Context, subscriptionID string, e call.Event) error {
+	t.queued = append(t.queued, queuedEvent{subscriptionID, e})
+	return nil
+}
+
+// flush inserts what was enqueued.
+func (t *tx) flush(ctx context.Context) error {
+	slices.SortStableFunc(t.queued, func(a, b queuedEvent) int { return strings.Compare(a.subscription, b.subscription) })
+	for _, q := range t.queued {
+		if err := t.insertOutbox(ctx, q.subscription, q.event); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tx) insertOutbox(ctx context.Context, subscriptionID string, e call.Event) error {
 	queue, err := t.q.LockQueueForEnqueue(ctx, subscriptionID)
 	if err != nil {
 		return lookup(err, "subscription", subscriptionID)
+	}
+	// The lock is held: a subscription that was read as active has not ended
+	// before this event, or this transaction is stale.
+	if read := t.version(subscriptionPlace(queue.Tenant, subscriptionID)); read >= 0 {
+		now, err := t.q.SubscriptionVersion(ctx, queue.Tenant, subscriptionID)
+		if err != nil {
+			return lookup(err, "subscription", subscriptionID)
+		}
+		if now != read {
+			t.stale = true
+			return errStale
+		}
 	}
 	data, err := sealJSON(t.seal, e, outboxPlace(queue.Tenant, subscriptionID, queue.LastSeq))
 	if err != nil {
@@ -206,7 +282,6 @@ func (t *tx) Enqueue(ctx context.Context, subscriptionID string, e call.Event) e
 	if err != nil {
 		return fmt.Errorf("enqueue event %s for subscription %s: %w", e.ID, subscriptionID, err)
 	}
-	t.enqueued = true
 	return nil
 }
 

@@ -11,6 +11,7 @@ type Call struct {
 	LocalTag  string
 	CreatedAt int64
 	Data      []byte
+	Version   int64
 }
 
 type MediaSession struct {
@@ -37,6 +38,7 @@ type Registration struct {
 	DeviceID  string
 	CreatedAt int64
 	ExpiresAt int64
+	Version   int64
 }
 
 type Subscription struct {
@@ -51,4 +53,5 @@ type Subscription struct {
 	EndsAt         int64
 	EndedAt        int64
 	Data           []byte
+	Version        int64
 }

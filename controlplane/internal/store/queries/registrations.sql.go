@@ -33,8 +33,8 @@ func (q *Queries) DeleteRegistration(ctx context.Context, tenant string, iD stri
 }
 
 const insertRegistration = `-- name: InsertRegistration :execrows
-INSERT INTO registrations (tenant, id, issuer, client_id, subject, device_id, created_at, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO registrations (tenant, id, issuer, client_id, subject, device_id, created_at, expires_at, version)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0)
 ON CONFLICT DO NOTHING
 `
 
@@ -67,7 +67,7 @@ func (q *Queries) InsertRegistration(ctx context.Context, arg InsertRegistration
 }
 
 const registration = `-- name: Registration :one
-SELECT tenant, id, issuer, client_id, subject, device_id, created_at, expires_at FROM registrations WHERE tenant = $1 AND id = $2
+SELECT tenant, id, issuer, client_id, subject, device_id, created_at, expires_at, version FROM registrations WHERE tenant = $1 AND id = $2
 `
 
 func (q *Queries) Registration(ctx context.Context, tenant string, iD string) (Registration, error) {
@@ -82,12 +82,13 @@ func (q *Queries) Registration(ctx context.Context, tenant string, iD string) (R
 		&i.DeviceID,
 		&i.CreatedAt,
 		&i.ExpiresAt,
+		&i.Version,
 	)
 	return i, err
 }
 
 const registrationsByDevice = `-- name: RegistrationsByDevice :many
-SELECT tenant, id, issuer, client_id, subject, device_id, created_at, expires_at FROM registrations
+SELECT tenant, id, issuer, client_id, subject, device_id, created_at, expires_at, version FROM registrations
 WHERE tenant = $1 AND device_id = $2
   AND issuer = $3 AND client_id = $4
   AND expires_at > $5
@@ -126,6 +127,7 @@ func (q *Queries) RegistrationsByDevice(ctx context.Context, arg RegistrationsBy
 			&i.DeviceID,
 			&i.CreatedAt,
 			&i.ExpiresAt,
+			&i.Version,
 		); err != nil {
 			return nil, err
 		}
@@ -141,7 +143,7 @@ func (q *Queries) RegistrationsByDevice(ctx context.Context, arg RegistrationsBy
 }
 
 const registrationsByNumber = `-- name: RegistrationsByNumber :many
-SELECT tenant, id, issuer, client_id, subject, device_id, created_at, expires_at FROM registrations
+SELECT tenant, id, issuer, client_id, subject, device_id, created_at, expires_at, version FROM registrations
 WHERE tenant = $1 AND subject = $2 AND expires_at > $3
 ORDER BY created_at, id
 `
@@ -170,6 +172,7 @@ func (q *Queries) RegistrationsByNumber(ctx context.Context, arg RegistrationsBy
 			&i.DeviceID,
 			&i.CreatedAt,
 			&i.ExpiresAt,
+			&i.Version,
 		); err != nil {
 			return nil, err
 		}
@@ -185,7 +188,7 @@ func (q *Queries) RegistrationsByNumber(ctx context.Context, arg RegistrationsBy
 }
 
 const registrationsEnding = `-- name: RegistrationsEnding :many
-SELECT tenant, id, issuer, client_id, subject, device_id, created_at, expires_at FROM registrations
+SELECT tenant, id, issuer, client_id, subject, device_id, created_at, expires_at, version FROM registrations
 WHERE expires_at <= $1
 ORDER BY expires_at, id
 LIMIT $2
@@ -209,6 +212,7 @@ func (q *Queries) RegistrationsEnding(ctx context.Context, until int64, most int
 			&i.DeviceID,
 			&i.CreatedAt,
 			&i.ExpiresAt,
+			&i.Version,
 		); err != nil {
 			return nil, err
 		}
@@ -225,8 +229,10 @@ func (q *Queries) RegistrationsEnding(ctx context.Context, until int64, most int
 
 const updateRegistration = `-- name: UpdateRegistration :execrows
 UPDATE registrations
-SET issuer = $1, client_id = $2, subject = $3, device_id = $4, expires_at = $5
+SET issuer = $1, client_id = $2, subject = $3,
+    device_id = $4, expires_at = $5, version = version + 1
 WHERE tenant = $6 AND id = $7
+  AND version = CASE WHEN CAST($8 AS BIGINT) < 0 THEN version ELSE CAST($8 AS BIGINT) END
 `
 
 type UpdateRegistrationParams struct {
@@ -237,6 +243,7 @@ type UpdateRegistrationParams struct {
 	ExpiresAt int64
 	Tenant    string
 	ID        string
+	Seen      int64
 }
 
 func (q *Queries) UpdateRegistration(ctx context.Context, arg UpdateRegistrationParams) (int64, error) {
@@ -248,6 +255,7 @@ func (q *Queries) UpdateRegistration(ctx context.Context, arg UpdateRegistration
 		arg.ExpiresAt,
 		arg.Tenant,
 		arg.ID,
+		arg.Seen,
 	)
 	if err != nil {
 		return 0, err

@@ -10,7 +10,7 @@ import (
 )
 
 const call = `-- name: Call :one
-SELECT tenant, id, sip_call_id, local_tag, created_at, data FROM calls WHERE id = $1
+SELECT tenant, id, sip_call_id, local_tag, created_at, data, version FROM calls WHERE id = $1
 `
 
 func (q *Queries) Call(ctx context.Context, id string) (Call, error) {
@@ -23,12 +23,13 @@ func (q *Queries) Call(ctx context.Context, id string) (Call, error) {
 		&i.LocalTag,
 		&i.CreatedAt,
 		&i.Data,
+		&i.Version,
 	)
 	return i, err
 }
 
 const callByDialog = `-- name: CallByDialog :one
-SELECT tenant, id, sip_call_id, local_tag, created_at, data FROM calls
+SELECT tenant, id, sip_call_id, local_tag, created_at, data, version FROM calls
 WHERE sip_call_id = $1 AND sip_call_id <> '' AND local_tag = $2
 ORDER BY created_at DESC
 LIMIT 1
@@ -44,12 +45,13 @@ func (q *Queries) CallByDialog(ctx context.Context, sIPCallID string, localTag s
 		&i.LocalTag,
 		&i.CreatedAt,
 		&i.Data,
+		&i.Version,
 	)
 	return i, err
 }
 
 const calls = `-- name: Calls :many
-SELECT tenant, id, sip_call_id, local_tag, created_at, data FROM calls ORDER BY created_at, id
+SELECT tenant, id, sip_call_id, local_tag, created_at, data, version FROM calls ORDER BY created_at, id
 `
 
 func (q *Queries) Calls(ctx context.Context) ([]Call, error) {
@@ -68,6 +70,7 @@ func (q *Queries) Calls(ctx context.Context) ([]Call, error) {
 			&i.LocalTag,
 			&i.CreatedAt,
 			&i.Data,
+			&i.Version,
 		); err != nil {
 			return nil, err
 		}
@@ -114,8 +117,8 @@ func (q *Queries) DeleteSessionsEndedBefore(ctx context.Context, until int64) er
 }
 
 const insertCall = `-- name: InsertCall :execrows
-INSERT INTO calls (tenant, id, sip_call_id, local_tag, created_at, data)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO calls (tenant, id, sip_call_id, local_tag, created_at, data, version)
+VALUES ($1, $2, $3, $4, $5, $6, 0)
 ON CONFLICT DO NOTHING
 `
 
@@ -337,7 +340,10 @@ func (q *Queries) SessionsByCall(ctx context.Context, callID string) ([]MediaSes
 }
 
 const updateCall = `-- name: UpdateCall :execrows
-UPDATE calls SET sip_call_id = $1, local_tag = $2, data = $3 WHERE tenant = $4 AND id = $5
+UPDATE calls
+SET sip_call_id = $1, local_tag = $2, data = $3, version = version + 1
+WHERE tenant = $4 AND id = $5
+  AND version = CASE WHEN CAST($6 AS BIGINT) < 0 THEN version ELSE CAST($6 AS BIGINT) END
 `
 
 type UpdateCallParams struct {
@@ -346,6 +352,7 @@ type UpdateCallParams struct {
 	Data      []byte
 	Tenant    string
 	ID        string
+	Seen      int64
 }
 
 func (q *Queries) UpdateCall(ctx context.Context, arg UpdateCallParams) (int64, error) {
@@ -355,6 +362,7 @@ func (q *Queries) UpdateCall(ctx context.Context, arg UpdateCallParams) (int64, 
 		arg.Data,
 		arg.Tenant,
 		arg.ID,
+		arg.Seen,
 	)
 	if err != nil {
 		return 0, err

@@ -63,9 +63,9 @@ func (q *Queries) DeleteSubscriptionsEndedBefore(ctx context.Context, until int6
 }
 
 const insertSubscription = `-- name: InsertSubscription :execrows
-INSERT INTO subscriptions (tenant, id, issuer, client_id, subject, device_id, registration_id, created_at, ends_at, ended_at, data)
+INSERT INTO subscriptions (tenant, id, issuer, client_id, subject, device_id, registration_id, created_at, ends_at, ended_at, version, data)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,
-        CASE WHEN CAST($10 AS BIGINT) = 1 THEN 0 ELSE (SELECT c.micros FROM clock c) END, $11)
+        CASE WHEN CAST($10 AS BIGINT) = 1 THEN 0 ELSE (SELECT c.micros FROM clock c) END, 0, $11)
 ON CONFLICT DO NOTHING
 `
 
@@ -119,7 +119,7 @@ func (q *Queries) NextEnd(ctx context.Context) (int64, error) {
 }
 
 const subscription = `-- name: Subscription :one
-SELECT tenant, id, issuer, client_id, subject, device_id, registration_id, created_at, ends_at, ended_at, data FROM subscriptions WHERE tenant = $1 AND id = $2
+SELECT tenant, id, issuer, client_id, subject, device_id, registration_id, created_at, ends_at, ended_at, data, version FROM subscriptions WHERE tenant = $1 AND id = $2
 `
 
 func (q *Queries) Subscription(ctx context.Context, tenant string, iD string) (Subscription, error) {
@@ -137,12 +137,24 @@ func (q *Queries) Subscription(ctx context.Context, tenant string, iD string) (S
 		&i.EndsAt,
 		&i.EndedAt,
 		&i.Data,
+		&i.Version,
 	)
 	return i, err
 }
 
+const subscriptionVersion = `-- name: SubscriptionVersion :one
+SELECT version FROM subscriptions WHERE tenant = $1 AND id = $2
+`
+
+func (q *Queries) SubscriptionVersion(ctx context.Context, tenant string, iD string) (int64, error) {
+	row := q.db.QueryRowContext(ctx, subscriptionVersion, tenant, iD)
+	var version int64
+	err := row.Scan(&version)
+	return version, err
+}
+
 const subscriptionsByRegistration = `-- name: SubscriptionsByRegistration :many
-SELECT tenant, id, issuer, client_id, subject, device_id, registration_id, created_at, ends_at, ended_at, data FROM subscriptions
+SELECT tenant, id, issuer, client_id, subject, device_id, registration_id, created_at, ends_at, ended_at, data, version FROM subscriptions
 WHERE registration_id = $1 AND registration_id <> '' AND ended_at = 0
 ORDER BY created_at, id
 `
@@ -168,6 +180,7 @@ func (q *Queries) SubscriptionsByRegistration(ctx context.Context, registrationI
 			&i.EndsAt,
 			&i.EndedAt,
 			&i.Data,
+			&i.Version,
 		); err != nil {
 			return nil, err
 		}
@@ -183,7 +196,7 @@ func (q *Queries) SubscriptionsByRegistration(ctx context.Context, registrationI
 }
 
 const subscriptionsEnding = `-- name: SubscriptionsEnding :many
-SELECT tenant, id, issuer, client_id, subject, device_id, registration_id, created_at, ends_at, ended_at, data FROM subscriptions
+SELECT tenant, id, issuer, client_id, subject, device_id, registration_id, created_at, ends_at, ended_at, data, version FROM subscriptions
 WHERE ends_at > 0 AND ends_at <= $1
 ORDER BY ends_at, id
 LIMIT $2
@@ -210,6 +223,7 @@ func (q *Queries) SubscriptionsEnding(ctx context.Context, until int64, most int
 			&i.EndsAt,
 			&i.EndedAt,
 			&i.Data,
+			&i.Version,
 		); err != nil {
 			return nil, err
 		}
@@ -225,7 +239,7 @@ func (q *Queries) SubscriptionsEnding(ctx context.Context, until int64, most int
 }
 
 const subscriptionsFor = `-- name: SubscriptionsFor :many
-SELECT tenant, id, issuer, client_id, subject, device_id, registration_id, created_at, ends_at, ended_at, data FROM subscriptions
+SELECT tenant, id, issuer, client_id, subject, device_id, registration_id, created_at, ends_at, ended_at, data, version FROM subscriptions
 WHERE tenant = $1 AND device_id IN ($2, '')
   AND client_id = $3 AND issuer = $4
   AND subject IN ($5, '') AND ended_at = 0
@@ -267,6 +281,7 @@ func (q *Queries) SubscriptionsFor(ctx context.Context, arg SubscriptionsForPara
 			&i.EndsAt,
 			&i.EndedAt,
 			&i.Data,
+			&i.Version,
 		); err != nil {
 			return nil, err
 		}
@@ -282,7 +297,7 @@ func (q *Queries) SubscriptionsFor(ctx context.Context, arg SubscriptionsForPara
 }
 
 const subscriptionsOfApplication = `-- name: SubscriptionsOfApplication :many
-SELECT tenant, id, issuer, client_id, subject, device_id, registration_id, created_at, ends_at, ended_at, data FROM subscriptions
+SELECT tenant, id, issuer, client_id, subject, device_id, registration_id, created_at, ends_at, ended_at, data, version FROM subscriptions
 WHERE tenant = $1 AND issuer = $2 AND client_id = $3 AND ended_at = 0
 ORDER BY created_at, id
 `
@@ -314,6 +329,7 @@ func (q *Queries) SubscriptionsOfApplication(ctx context.Context, arg Subscripti
 			&i.EndsAt,
 			&i.EndedAt,
 			&i.Data,
+			&i.Version,
 		); err != nil {
 			return nil, err
 		}
@@ -329,7 +345,7 @@ func (q *Queries) SubscriptionsOfApplication(ctx context.Context, arg Subscripti
 }
 
 const subscriptionsOfOwner = `-- name: SubscriptionsOfOwner :many
-SELECT tenant, id, issuer, client_id, subject, device_id, registration_id, created_at, ends_at, ended_at, data FROM subscriptions
+SELECT tenant, id, issuer, client_id, subject, device_id, registration_id, created_at, ends_at, ended_at, data, version FROM subscriptions
 WHERE tenant = $1 AND issuer = $2 AND client_id = $3 AND subject = $4 AND ended_at = 0
 ORDER BY created_at, id
 `
@@ -367,6 +383,7 @@ func (q *Queries) SubscriptionsOfOwner(ctx context.Context, arg SubscriptionsOfO
 			&i.EndsAt,
 			&i.EndedAt,
 			&i.Data,
+			&i.Version,
 		); err != nil {
 			return nil, err
 		}
@@ -387,8 +404,9 @@ SET device_id = $1, registration_id = $2, ends_at = $3,
     ended_at = CASE WHEN CAST($4 AS BIGINT) = 1 THEN 0
                     WHEN ended_at > 0 THEN ended_at
                     ELSE (SELECT c.micros FROM clock c) END,
-    data = $5
+    data = $5, version = version + 1
 WHERE tenant = $6 AND id = $7
+  AND version = CASE WHEN CAST($8 AS BIGINT) < 0 THEN version ELSE CAST($8 AS BIGINT) END
 `
 
 type UpdateSubscriptionParams struct {
@@ -399,6 +417,7 @@ type UpdateSubscriptionParams struct {
 	Data           []byte
 	Tenant         string
 	ID             string
+	Seen           int64
 }
 
 func (q *Queries) UpdateSubscription(ctx context.Context, arg UpdateSubscriptionParams) (int64, error) {
@@ -410,6 +429,7 @@ func (q *Queries) UpdateSubscription(ctx context.Context, arg UpdateSubscription
 		arg.Data,
 		arg.Tenant,
 		arg.ID,
+		arg.Seen,
 	)
 	if err != nil {
 		return 0, err

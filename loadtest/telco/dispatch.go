@@ -126,15 +126,13 @@ func (n *Network) handleInDialog(req *sip.Request, tx *sip.ServerTx) {
 	}
 	switch req.Method {
 	case sip.BYE:
-		n.respond(tx, sip.NewResponseFromRequest(req, 200, "OK", nil))
-		why := normalClearing
-		why.Remote = true
-		why = remoteCause(req, why.Code, why.Text)
+		why := remoteCause(req, normalClearing.Code, normalClearing.Text)
 		if invite := l.invite; invite != nil && l.currentState() == early {
 			why.Code = 487
 			invite.reject(why)
 		}
 		l.finish(why)
+		n.respond(tx, sip.NewResponseFromRequest(req, 200, "OK", nil))
 	case sip.INVITE:
 		l.handleReinvite(req, tx, user)
 	case sip.UPDATE:
@@ -212,7 +210,10 @@ func (l *leg) handleReinvite(req *sip.Request, tx *sip.ServerTx, user legUser) {
 		return
 	}
 	l.refreshTarget(req)
-	if !s.accept(answer) { // repeat releases the claim otherwise
+	if s.answerInAck = len(body) == 0; !s.answerInAck {
+		l.releaseAnswer()
+	}
+	if !s.accept(answer) && s.answerInAck { // repeat releases it otherwise
 		l.releaseAnswer()
 	}
 }

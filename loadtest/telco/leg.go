@@ -208,10 +208,21 @@ func (l *leg) bye(ctx context.Context, why cause) {
 	if !l.finish(why) {
 		return
 	}
-	if res, err := l.send(ctx, req); err != nil {
-		l.log.Warn("BYE was not answered", "error", err)
-	} else if res.StatusCode >= 300 {
-		l.log.Debug("BYE was refused", "status", res.StatusCode)
+	// ctx may be the leg's own, which has just ended: the BYE outlives it.
+	answered := make(chan struct{})
+	if !l.n.goWork(func() {
+		defer close(answered)
+		if res, err := l.send(l.n.ctx, req); err != nil {
+			l.log.Warn("BYE was not answered", "error", err)
+		} else if res.StatusCode >= 300 {
+			l.log.Debug("BYE was refused", "status", res.StatusCode)
+		}
+	}) {
+		return
+	}
+	select {
+	case <-answered:
+	case <-ctx.Done():
 	}
 }
 

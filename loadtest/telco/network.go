@@ -41,10 +41,12 @@ type Network struct {
 	registrar *registrar
 	ports     *portRange
 
-	ctx  context.Context // ends with Run
-	stop context.CancelFunc
-	work sync.WaitGroup // goroutines that belong to calls
-	ran  atomic.Bool
+	ctx      context.Context // ends with Run
+	stop     context.CancelFunc
+	work     sync.WaitGroup // goroutines that belong to calls
+	ran      atomic.Bool
+	quit     chan struct{} // closed by Close
+	quitOnce sync.Once
 
 	mu       sync.Mutex
 	closing  bool
@@ -65,6 +67,7 @@ func New(cfg Config) (*Network, error) {
 		t2:        defaultT2,
 		numbers:   map[string]Number{},
 		passwords: map[string]string{},
+		quit:      make(chan struct{}),
 		legs:      map[string]*leg{},
 		handlers:  map[string]func(context.Context, *Call){},
 	}
@@ -220,7 +223,7 @@ func (n *Network) Run(ctx context.Context) error {
 	var err error
 	select {
 	case <-ctx.Done():
-	case <-n.ctx.Done():
+	case <-n.quit:
 	case err = <-failed:
 		err = fmt.Errorf("telco network: listener on %s: %w", n.Addr(), err)
 	}
@@ -229,12 +232,13 @@ func (n *Network) Run(ctx context.Context) error {
 	return err
 }
 
-// Close releases a network that was never run, or ends one that runs.
+// Close releases a network that was never run, or makes Run end.
 func (n *Network) Close() error {
-	n.stop()
+	n.quitOnce.Do(func() { close(n.quit) })
 	if n.ran.Swap(true) {
 		return nil // Run does the rest
 	}
+	n.stop()
 	return errors.Join(n.udp.Close(), n.tcp.Close())
 }
 

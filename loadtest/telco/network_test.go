@@ -9,10 +9,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/emiago/sipgo/sip"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The library warns on its default logger when a peer closes a connection
+	// that transactions still refer to.
+	sip.SetDefaultLogger(slog.New(slog.DiscardHandler))
+	goleak.VerifyTestMain(m)
+}
 
 // The numbers the tests give to the gateway's subscribers.
 const (

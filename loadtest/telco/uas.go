@@ -22,6 +22,9 @@ type serverInvite struct {
 	settleOnce sync.Once
 	// interval of the session timer granted, in seconds; 0 for none.
 	interval int
+	// answerInAck tells that our 2xx to a re-INVITE carries an offer, so that
+	// the exchange is over only with the ACK.
+	answerInAck bool
 }
 
 // acceptInvite makes the leg for an initial INVITE. From here on every
@@ -183,7 +186,9 @@ func (s *serverInvite) repeat(res *sip.Response, seq uint32, acks chan *sip.Requ
 	defer func() {
 		l.mu.Lock()
 		delete(l.acks, seq)
-		l.busyAnswer = false
+		if s.answerInAck {
+			l.busyAnswer = false
+		}
 		l.mu.Unlock()
 	}()
 	giveUp := time.NewTimer(64 * l.n.t1)

@@ -298,6 +298,29 @@ func (b *bench) checkAnswer(t testing.TB, q ask, w *httptest.ResponseRecorder) {
 	}
 }
 
+// counts of a metric by its labels; of a histogram, how many samples it has.
+func (b *bench) counts(t testing.TB, name string) map[string]float64 {
+	t.Helper()
+	families, err := b.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]float64{}
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, l.GetName()+"="+l.GetValue())
+			}
+			counts[strings.Join(labels, " ")] = m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	return counts
+}
+
 // code of a refusal, empty for none.
 func code(w *httptest.ResponseRecorder) string {
 	var e ErrorInfo

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -58,6 +59,7 @@ func config() mediaplane.Config {
 	cfg.WebRTC.Port = 0
 	cfg.RTP.Bind = []string{"127.0.0.1"}
 	cfg.RTP.PortMin, cfg.RTP.PortMax = 31000, 31999
+	cfg.Timers.Heartbeat = 20 * time.Millisecond
 	cfg.Timers.Tick = 20 * time.Millisecond
 	cfg.Timers.Quality = 200 * time.Millisecond
 	cfg.Timers.Checkpoint = 100 * time.Millisecond
@@ -153,6 +155,7 @@ type events struct {
 	snapshot *mediav1.Snapshot
 	beats    int
 	done     chan struct{}
+	cancel   context.CancelFunc
 }
 
 func newEvents() *events { return &events{changed: make(chan struct{}), done: make(chan struct{})} }
@@ -161,12 +164,15 @@ func (e *events) wait() { <-e.done }
 
 func (e *events) watch(t *testing.T, c mediav1connect.MediaNodeClient) {
 	t.Helper()
-	stream, err := c.Watch(context.Background(), connect.NewRequest(&mediav1.WatchRequest{}))
+	ctx, cancel := context.WithCancel(context.Background())
+	e.cancel = cancel
+	stream, err := c.Watch(ctx, connect.NewRequest(&mediav1.WatchRequest{}))
 	if err != nil {
 		t.Fatalf("Watch: %v", err)
 	}
 	go func() {
 		defer close(e.done)
+		defer cancel()
 		defer func() { _ = stream.Close() }()
 		for stream.Receive() {
 			e.mu.Lock()
@@ -346,11 +352,49 @@ func (f *far) receive() (*rtp.Packet, bool) {
 type browser struct {
 	t        *testing.T
 	pc       *webrtc.PeerConnection
-	track    *webrtc.TrackLocalStaticRTP
+	track    *track
 	received chan *rtp.Packet
 	control  chan rtcp.Packet
 	up       chan struct{} // closed when the PeerConnection is connected
 	offer    string
+}
+
+// track sends packets as they are given, whatever their payload type.
+type track struct {
+	codec webrtc.RTPCodecParameters
+	mu    sync.Mutex
+	out   webrtc.TrackLocalWriter
+	ssrc  webrtc.SSRC
+}
+
+func (k *track) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.out, k.ssrc = c.WriteStream(), c.SSRC()
+	return k.codec, nil
+}
+
+func (k *track) Unbind(webrtc.TrackLocalContext) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.out = nil
+	return nil
+}
+
+func (k *track) ID() string                { return "audio" }
+func (k *track) RID() string               { return "" }
+func (k *track) StreamID() string          { return "browser" }
+func (k *track) Kind() webrtc.RTPCodecType { return webrtc.RTPCodecTypeAudio }
+
+func (k *track) write(p *rtp.Packet) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.out == nil {
+		return errors.New("the track is not bound yet")
+	}
+	p.SSRC = uint32(k.ssrc)
+	_, err := k.out.WriteRTP(&p.Header, p.Payload)
+	return err
 }
 
 type browserOptions struct {
@@ -391,9 +435,7 @@ func newBrowser(t *testing.T, o browserOptions) *browser {
 			once.Do(func() { close(b.up) })
 		}
 	})
-	if b.track, err = webrtc.NewTrackLocalStaticRTP(o.codecs[0].RTPCodecCapability, "audio", "browser"); err != nil {
-		t.Fatal(err)
-	}
+	b.track = &track{codec: o.codecs[0]}
 	sender, err := pc.AddTrack(b.track)
 	if err != nil {
 		t.Fatal(err)
@@ -517,7 +559,7 @@ func (b *browser) answer(ice *mediav1.ICECredentials, id identity, setup string,
 
 func (b *browser) send(p *rtp.Packet) {
 	b.t.Helper()
-	if err := b.track.WriteRTP(p); err != nil {
+	if err := b.track.write(p); err != nil {
 		b.t.Fatal(err)
 	}
 }

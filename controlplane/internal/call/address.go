@@ -2,6 +2,7 @@ package call
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 )
 
@@ -94,9 +95,6 @@ func parseSIP(rest string) (Address, bool) {
 	if !ok || user == "" {
 		return Address{}, false
 	}
-	if strings.EqualFold(user, "anonymous") && strings.EqualFold(hostport, "anonymous.invalid") {
-		return AnonymousAddress(), true
-	}
 	host, params, _ := strings.Cut(hostport, ";")
 	if !isDomain(host) {
 		return Address{}, false
@@ -110,6 +108,9 @@ func parseSIP(rest string) (Address, bool) {
 	}
 	if params != "" && !strings.EqualFold(params, "user=phone") {
 		return Address{}, false
+	}
+	if strings.EqualFold(user, "anonymous") && host == "anonymous.invalid" {
+		return AnonymousAddress(), true
 	}
 	if !isSIPUser(user) {
 		return Address{}, false
@@ -251,12 +252,19 @@ func isLabel(s string) bool {
 	return true
 }
 
-// isSIPUser is the documented subset of RFC 3261's user: no escapes that decode
-// to separators can come of it, as % must be followed by what is harmless in a
-// header.
+// isSIPUser is the documented subset of RFC 3261's user. Escapes must be whole
+// and not stand for control characters, so that nobody who decodes them is led
+// astray.
 func isSIPUser(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; !isAlphanumeric(c) && !strings.ContainsRune("_.!%+-", rune(c)) {
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '%':
+			v, err := strconv.ParseUint(s[i+1:min(i+3, len(s))], 16, 8)
+			if err != nil || i+2 >= len(s) || v < ' ' || v == 0x7f {
+				return false
+			}
+			i += 2
+		case !isAlphanumeric(c) && !strings.ContainsRune("_.!+-", rune(c)):
 			return false
 		}
 	}

@@ -1,6 +1,9 @@
 package call
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Signal is what the operator's network said about a call: a SIP response or
 // request, reduced to what the state of a call depends on.
@@ -18,10 +21,10 @@ type Signal struct {
 func (s Signal) Reason() string {
 	text := s.Phrase
 	if s.Code != 0 {
-		text = fmt.Sprintf("SIP %d %s", s.Code, s.Phrase)
+		text = strings.TrimSpace(fmt.Sprintf("SIP %d %s", s.Code, s.Phrase))
 	}
 	if s.Q850 != 0 {
-		text += fmt.Sprintf("; Q.850 %d", s.Q850)
+		text = strings.TrimPrefix(fmt.Sprintf("%s; Q.850 %d", text, s.Q850), "; ")
 	}
 	return text
 }

@@ -92,7 +92,7 @@ func CanFollow(d Direction, from, to Status) bool {
 	}
 }
 
-// Requested answers what the app may ask for: only these five can be put.
+// Requestable reports whether the app may ask for the status.
 func (s Status) Requestable() bool {
 	switch s {
 	case InProgress, Ringing, Connected, Hold, Resume:

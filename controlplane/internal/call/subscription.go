@@ -56,6 +56,8 @@ type Sink struct {
 	// AccessToken is sent as a bearer token; empty for none. It is secret.
 	AccessToken        string
 	AccessTokenExpires time.Time
+	// AccessTokenSince is when the token was given, zero for at the start.
+	AccessTokenSince time.Time
 	// Headers are copied into every delivery (r2.2 protocolSettings).
 	Headers map[string]string
 }
@@ -90,7 +92,11 @@ func TokenMargin(life time.Duration) time.Duration {
 func (s Subscription) EndsAt() (time.Time, EndReason) {
 	at, reason := s.ExpiresAt, SubscriptionExpired
 	if token := s.Sink.AccessTokenExpires; !token.IsZero() {
-		token = token.Add(-TokenMargin(token.Sub(s.StartsAt)))
+		since := s.Sink.AccessTokenSince
+		if since.IsZero() {
+			since = s.StartsAt
+		}
+		token = token.Add(-TokenMargin(token.Sub(since)))
 		if at.IsZero() || token.Before(at) {
 			at, reason = token, AccessTokenExpired
 		}

@@ -1,0 +1,96 @@
+// The phone: at most one call at a time on the line, remembered over reloads.
+
+import { explain, type Api } from "./api";
+import { Call, type CallParts, type Remembered, type Session } from "./call";
+import type { Trace } from "./journal";
+import type { Line } from "./line";
+import type { Settings } from "./settings";
+import type { Sound } from "./sound";
+import { address } from "./status";
+
+const callKey = "isthmus.call";
+
+export interface DemoNumber {
+  number: string;
+  scenario: string;
+  description: string;
+}
+
+export class Phone {
+  call: Call | undefined;
+  onChange: () => void = () => {};
+  private readonly parts: CallParts;
+
+  constructor(
+    private readonly settings: Settings, private readonly api: Api, private readonly line: Line, private readonly sound: Sound, trace: Trace,
+  ) {
+    this.parts = { settings, api, sound, trace, changed: () => this.changed() };
+    line.onEvent = (kind, data) => this.take(kind, data as Partial<Session>);
+    line.onGap = () => void this.call?.check();
+  }
+
+  get inCall(): boolean { return this.call !== undefined && !this.call.over; }
+
+  /** Calls what was dialled; throws an Error for people to read. */
+  dial(dialled: string): void {
+    if (this.inCall) return;
+    const to = address(dialled, this.settings.phoneContext);
+    if (!to) throw new Error("This is not a number that can be called. Dial it with + and the country code.");
+    if (!this.line.registrationId) throw new Error("The phone is not registered at the moment.");
+    this.call = Call.dial(this.parts, this.line.registrationId, `tel:${this.line.number}`, to);
+    this.changed();
+  }
+
+  /** Takes the ended call off the display. */
+  dismiss(): void {
+    if (this.inCall) return;
+    this.call = undefined;
+    this.changed();
+  }
+
+  /** Asks the demo network to call this phone. */
+  async callMe(): Promise<void> {
+    await this.api.post(`${this.settings.networkUrl}/call`, { to: this.line.number }).catch((e: unknown) => {
+      throw new Error(`The network cannot call you: ${explain(e)}`);
+    });
+  }
+
+  async demoNumbers(): Promise<DemoNumber[]> {
+    const response = await fetch(`${this.settings.networkUrl}/numbers`, { cache: "no-store" });
+    if (!response.ok) throw new Error(`HTTP ${response.status}`);
+    return (await response.json()) as DemoNumber[];
+  }
+
+  /** Finds the call that was running when the page was reloaded. */
+  async restore(): Promise<void> {
+    const r = JSON.parse(sessionStorage.getItem(callKey) ?? "null") as Remembered | null;
+    if (!r?.id || this.inCall) return;
+    const found = await Call.restore(this.parts, r);
+    if (found) this.call = found;
+    this.changed();
+  }
+
+  private take(kind: string, data: Partial<Session>): void {
+    if (kind === "session-invitation" && data.mediaSessionId) {
+      if (this.call?.id === data.mediaSessionId) return;
+      if (this.inCall) {
+        // One call at a time: the second caller is told at once.
+        void this.api.delete(`${this.settings.callHandlingUrl}/sessions/${data.mediaSessionId}`, { session: data.mediaSessionId }).catch(() => undefined);
+        return;
+      }
+      this.call = Call.invited(this.parts, data as Session);
+      return this.changed();
+    }
+    if (kind === "session-status" && this.call && (!this.call.id || this.call.id === data.mediaSessionId)) this.call.take(data);
+  }
+
+  private changed(): void {
+    const c = this.call;
+    if (c && !c.over && c.id) sessionStorage.setItem(callKey, JSON.stringify(c.remembered()));
+    else if (!c || c.over) sessionStorage.removeItem(callKey);
+    if (!c || c.over) this.sound.play(c?.outcome === "busy" ? "busy" : undefined);
+    else if (c.state === "incoming") this.sound.play("ringing");
+    else this.sound.play(c.wantsRingBack ? "ring-back" : undefined);
+    this.onChange();
+  }
+}

@@ -66,7 +66,9 @@ type API struct {
 }
 
 // New loads the documents and binds the adapters of the configured generations.
-func New(config Config, deps Deps) (*API, error) {
+func New(config Config, deps Deps) (*API, error) { return build(config, deps, apidoc.Load) }
+
+func build(config Config, deps Deps, load loader) (*API, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("configure the APIs: %w", err)
 	}
@@ -91,21 +93,24 @@ func New(config Config, deps Deps) (*API, error) {
 		services: map[string]map[string]*adapter{},
 		renderer: NewRenderer(config),
 	}
-	if err := a.mount(); err != nil {
+	if err := a.mount(load); err != nil {
 		return nil, err
 	}
 	return a, nil
 }
 
+// loader finds the document of an API in a generation.
+type loader func(api, generation string) (*apidoc.Document, error)
+
 // mount binds every adapter whose generation is served. A version that two
 // generations share goes to the first.
-func (a *API) mount() error {
+func (a *API) mount(load loader) error {
 	var pages []apidoc.Page
 	for _, s := range a.offers() {
 		if !slices.Contains(a.config.Generations, s.generation) {
 			continue
 		}
-		ad, err := bind(s)
+		ad, err := bind(s, load)
 		if err != nil {
 			return err
 		}
@@ -143,17 +148,23 @@ type offer struct {
 // offers lists all adapters of all generations, newest first.
 func (a *API) offers() []offer {
 	g := a.deps.Gateway
-	r31 := subscriptions{gateway: g, dialect: dialects[R31], now: a.deps.Clock}
+	events := func(generation string) subscriptions {
+		return subscriptions{gateway: g, dialect: dialects[generation], now: a.deps.Clock}
+	}
 	return []offer{
 		{"webrtc-registration", R31, []string{"v0.4", "v0.4rc1", "vwip"}, registrationsR31{g}.bindings()},
 		{"webrtc-call-handling", R31, []string{"v0.4", "v0.4rc1", "vwip"}, callsR31{g}.bindings()},
-		{"webrtc-events-subscriptions", R31, []string{"v0.3", "v0.3rc1", "vwip"}, r31.bindings()},
+		{"webrtc-events-subscriptions", R31, []string{"v0.3", "v0.3rc1", "vwip"}, events(R31).bindings()},
+		{"webrtc-events", Main2606, []string{"v0.3", "vwip"}, events(Main2606).bindings()},
+		{"webrtc-registration", R22, []string{"v0.3"}, registrationsR22{g}.bindings()},
+		{"webrtc-call-handling", R22, []string{"v0.3"}, callsR22{g, a.config.R22.HomeDomain}.bindings()},
+		{"webrtc-events", R22, []string{"v0.2"}, subscriptionsR22{events(R22)}.bindings()},
 	}
 }
 
 // bind joins a document with its handlers; each operation needs exactly one.
-func bind(o offer) (*adapter, error) {
-	doc, err := apidoc.Load(o.api, o.generation)
+func bind(o offer, load loader) (*adapter, error) {
+	doc, err := load(o.api, o.generation)
 	if err != nil {
 		return nil, err
 	}
@@ -202,30 +213,28 @@ func (a *API) resolve(r *http.Request) (match, *failure) {
 		return match{}, noSuchPath(r)
 	}
 	api, version, rest := segments[0], segments[1], segments[2:]
-	ad := a.services[api][version]
-	alias := false
+	var m match
+	var allow []string
+	if ad := a.services[api][version]; ad != nil {
+		found, id, missing, methods := find(ad.routes, r.Method, rest)
+		if found != nil {
+			return match{route: found, version: version, id: id, missing: missing, scopes: found.Scopes}, nil
+		}
+		allow = methods
+	}
 	if a.config.Examples {
-		ad, rest, alias = a.example(ad, api, version, r.Method, rest)
+		if methods := a.resolveExample(&m, api, version, r.Method, rest); allow == nil {
+			allow = methods
+		}
 	}
-	if ad == nil {
+	switch {
+	case m.route != nil:
+		return m, nil
+	case len(allow) == 0:
 		return match{}, noSuchPath(r)
 	}
-	found, id, missing, allow := find(ad.routes, r.Method, rest)
-	if found != nil {
-		return match{route: found, version: version, id: id, missing: missing, alias: alias}, nil
-	}
-	if allow == nil {
-		return match{}, noSuchPath(r)
-	}
-	return match{}, refuse(codeMethodNotAllowed, "The path takes %s, not %s.", strings.Join(allow, ", "), clip(r.Method)).with("Allow", strings.Join(allow, ", "))
-}
-
-// example maps the paths that published call-flow examples spell differently.
-func (a *API) example(ad *adapter, api, version, method string, rest []string) (*adapter, []string, bool) {
-	if api == "webrtc-registration" && method == http.MethodPost && slices.Equal(rest, []string{"subscriptions"}) {
-		return ad, []string{"sessions"}, true
-	}
-	return ad, rest, false
+	list := strings.Join(allow, ", ")
+	return match{}, refuse(codeMethodNotAllowed, "The path takes %s, not %s.", list, clip(r.Method)).with("Allow", list)
 }
 
 func noSuchPath(r *http.Request) *failure {

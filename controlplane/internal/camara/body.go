@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -115,10 +116,7 @@ func (a *API) readBody(w http.ResponseWriter, x *exchange) *failure {
 		return f
 	}
 	if len(raw) == 0 {
-		switch {
-		case x.lenient:
-			return nil
-		case x.BodyRequired:
+		if x.BodyRequired {
 			return refuse(call.InvalidArgument, "The request needs a body.")
 		}
 		return nil
@@ -129,12 +127,12 @@ func (a *API) readBody(w http.ResponseWriter, x *exchange) *failure {
 	x.raw = raw
 	parsed, err := strictjson.Object(raw)
 	if err != nil {
-		f := refuse(call.InvalidArgument, "%s.", capital(err.Error()))
-		return f
+		return refuse(call.InvalidArgument, "%s.", capital(err.Error()))
 	}
 	x.body = object(parsed)
+	x.chooseGeneration(x.body)
 	if x.prepare != nil {
-		if f := x.prepare(x.body); f != nil {
+		if f := x.prepare(x, x.body); f != nil {
 			return f
 		}
 	}
@@ -143,7 +141,7 @@ func (a *API) readBody(w http.ResponseWriter, x *exchange) *failure {
 			return f
 		}
 	}
-	if v := x.CheckBody(x.body); len(v) > 0 {
+	if v := slices.DeleteFunc(x.CheckBody(x.body), x.tolerates); len(v) > 0 {
 		return shapeFailure(v)
 	}
 	return nil

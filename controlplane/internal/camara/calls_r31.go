@@ -67,7 +67,15 @@ func (x *exchange) about(m call.MediaSession) {
 }
 
 func (c callsR31) create(ctx context.Context, x *exchange) (answer, error) {
-	request, err := parties(x)
+	originator, err := x.body.address("originatorAddress")
+	if err != nil {
+		return answer{}, err
+	}
+	receiver, err := x.body.address("receiverAddress")
+	if err != nil {
+		return answer{}, err
+	}
+	request, err := parties(x, originator, receiver)
 	if err != nil {
 		return answer{}, err
 	}
@@ -90,14 +98,9 @@ func (c callsR31) create(ctx context.Context, x *exchange) (answer, error) {
 }
 
 // parties reads what every generation has: who calls whom, from where.
-func parties(x *exchange) (r gateway.OriginateRequest, err error) {
+func parties(x *exchange, originator, receiver call.Address) (r gateway.OriginateRequest, err error) {
 	r.RegistrationID = foldUUID(x.request.Header.Get("registrationId"))
-	if r.Originator, err = x.body.address("originatorAddress"); err != nil {
-		return r, err
-	}
-	if r.Receiver, err = x.body.address("receiverAddress"); err != nil {
-		return r, err
-	}
+	r.Originator, r.Receiver = originator, receiver
 	if r.Receiver.Kind() == call.Anonymous {
 		return r, refuse(call.InvalidArgument, "receiverAddress: nobody can be reached at the anonymous address.")
 	}

@@ -124,7 +124,7 @@ func (a *API) admit(w http.ResponseWriter, x *exchange) (f *failure) {
 		return refuse(codeTooManyRequests, "Requests of this application come too fast.").with("Retry-After", strconv.Itoa(wait))
 	}
 	if !x.granted() {
-		return lacksScope(x.Scopes)
+		return lacksScope(x.scopes)
 	}
 	if f = x.checkHead(); f != nil {
 		return f
@@ -165,7 +165,7 @@ func (a *API) authenticate(x *exchange) *failure {
 // granted reports whether the token has one of the scopes that the operation
 // lists as alternatives.
 func (x *exchange) granted() bool {
-	for _, s := range x.Scopes {
+	for _, s := range x.scopes {
 		if x.principal.Has(s) {
 			return true
 		}

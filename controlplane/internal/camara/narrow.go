@@ -2,6 +2,7 @@ package camara
 
 import (
 	"regexp"
+	"strings"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
 )
@@ -16,6 +17,12 @@ var notUser = regexp.MustCompile(`[^A-Za-z0-9_.!%+\-]`)
 func narrowAddress(a call.Address, home string) string {
 	if a.IsZero() {
 		return ""
+	}
+	if a.Kind() == call.SIPUser && a.Host() == home && strings.HasPrefix(a.User(), "+0") {
+		// A number that E.164 does not allow came in by the narrow pattern.
+		if s := "tel:" + a.User(); narrowPattern.MatchString(s) {
+			return s
+		}
 	}
 	if s := a.String(); narrowPattern.MatchString(s) {
 		return s

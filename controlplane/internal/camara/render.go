@@ -129,6 +129,7 @@ func (r Renderer) session(d dialect, sub call.Subscription, c call.SessionChange
 	}
 	if d.correlators {
 		data.ClientCorrelator, data.ServerCorrelator, data.CallObjectRef = c.ClientCorrelator, c.ServerCorrelator, c.CallID
+		data.Reason = bareReason(data.Reason)
 	} else {
 		data.LocationDetails = viewLocation(c.Location)
 	}

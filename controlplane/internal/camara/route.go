@@ -36,10 +36,9 @@ type binding struct {
 	precheck func(body object) *failure
 	// secret: the request body holds secrets and is traced without them.
 	secret bool
-	// lenient: a request without body is read as one with {}.
-	lenient bool
-	// prepare may rewrite the body before precheck and shape check.
-	prepare func(body object) *failure
+	// prepare may rewrite the body before it is checked, where a generation
+	// takes other forms of it.
+	prepare func(x *exchange, body object) *failure
 }
 
 // match is where a request belongs.
@@ -50,8 +49,12 @@ type match struct {
 	// id in the path; missing when the path has none where one belongs.
 	id      string
 	missing bool
-	// alias: reached through a path that only examples use.
-	alias bool
+	// scopes of which one must be granted.
+	scopes []string
+	// example: the path is one that only published examples have. other is the
+	// operation of another generation that the body may turn out to mean.
+	example bool
+	other   *route
 }
 
 // segmentsOf splits a path as it was sent. Nothing is cleaned: an empty segment

@@ -13,12 +13,14 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/camara/apidoc"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/camara/strictjson"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/gateway"
 )
@@ -150,6 +152,23 @@ func owner(subject call.Number) call.Owner {
 	return call.Owner{Tenant: call.DefaultTenant, Issuer: "https://as.example.com", ClientID: "app", Subject: subject}
 }
 
+// loadOnce spares every test the reading of the documents, which nothing changes.
+func loadOnce(api, generation string) (*apidoc.Document, error) {
+	type result struct {
+		doc *apidoc.Document
+		err error
+	}
+	load := sync.OnceValue(func() result {
+		doc, err := apidoc.Load(api, generation)
+		return result{doc, err}
+	})
+	kept, _ := documents.LoadOrStore(api+" "+generation, load)
+	r := kept.(func() result)()
+	return r.doc, r.err
+}
+
+var documents sync.Map
+
 func setup(t testing.TB, change ...func(*Config)) *bench {
 	t.Helper()
 	b := &bench{
@@ -174,14 +193,14 @@ func setup(t testing.TB, change ...func(*Config)) *bench {
 	for _, c := range change {
 		c(&config)
 	}
-	api, err := New(config, Deps{
+	api, err := build(config, Deps{
 		Gateway:      b.fake,
 		Authenticate: b.authenticate,
 		Logger:       slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Registerer:   b.registry,
 		Tracer:       b.ladder,
 		Clock:        func() time.Time { return now },
-	})
+	}, loadOnce)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -82,8 +82,16 @@ func (s subscriptions) create(ctx context.Context, x *exchange) (answer, error) 
 		return answer{}, err
 	}
 	detail := x.body.object("config").object("subscriptionDetail")
+	shown := "deviceId"
 	request.DeviceID = foldUUID(detail.text("deviceId"))
-	if request.Echo, err = json.Marshal(map[string]string{"deviceId": detail.text("deviceId")}); err != nil {
+	if !detail.has("deviceId") {
+		r, err := s.registration(ctx, x, detail)
+		if err != nil {
+			return answer{}, err
+		}
+		request.RegistrationID, request.DeviceID, shown = r.ID, r.DeviceID, "registrationId"
+	}
+	if request.Echo, err = echo(detail, shown); err != nil {
 		return answer{}, err
 	}
 	return s.subscribe(ctx, x, request)

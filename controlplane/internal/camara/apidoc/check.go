@@ -20,7 +20,7 @@ type Violation struct {
 	// Rule is the schema keyword: "required", "properties" (an unknown one),
 	// "type", "enum", "maxLength", "format" …
 	Rule string
-	// Reason in words, without the path.
+	// Reason in words that go on from the path: "is required".
 	Reason string
 }
 
@@ -29,9 +29,9 @@ func (v Violation) Field() string { return strings.Join(v.Path, ".") }
 
 func (v Violation) String() string {
 	if len(v.Path) == 0 {
-		return v.Reason
+		return "The body " + v.Reason
 	}
-	return v.Field() + ": " + v.Reason
+	return v.Field() + " " + v.Reason
 }
 
 // CheckBody checks a request body, read from JSON, against the document.
@@ -128,7 +128,7 @@ func reason(e *openapi3.SchemaError) string {
 	case "required":
 		return "is required"
 	case "properties":
-		return "the " + strings.Replace(e.Reason, "is unsupported", "is not part of this API", 1)
+		return "has the " + strings.Replace(e.Reason, "is unsupported", "which is not part of this API", 1)
 	case "pattern":
 		return "must match " + e.Schema.Pattern
 	case "format":
@@ -150,8 +150,12 @@ func reason(e *openapi3.SchemaError) string {
 		return "does not have one of the documented shapes"
 	case "allOf":
 		return "does not have the documented shape"
-	case "minItems", "maxItems", "enum", "type", "minimum", "maximum", "uniqueItems":
-		return e.Reason
+	case "minItems":
+		return "must have at least " + strconv.FormatUint(e.Schema.MinItems, 10) + " items"
+	case "maxItems":
+		return "must have at most " + strconv.FormatUint(*e.Schema.MaxItems, 10) + " items"
+	case "enum", "type", "minimum", "maximum":
+		return strings.TrimPrefix(strings.TrimPrefix(e.Reason, "value "), "number ")
 	}
 	return "does not have the documented shape"
 }

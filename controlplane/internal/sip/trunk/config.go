@@ -1,0 +1,220 @@
+// Package trunk knows the operator's side: the trunks of the configuration, which
+// one a call takes and who may send calls, and how numbers, identities and
+// privacy are written on each (RFC 3261, 3323, 3325, 3966). It is pure.
+package trunk
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
+)
+
+// Config of one trunk.
+type Config struct {
+	Name    string   `yaml:"name" help:"name of the trunk in logs and metrics; unique"`
+	Tenant  string   `yaml:"tenant" help:"tenant that incoming calls of this trunk belong to"`
+	Label   string   `yaml:"label" help:"free text that tells people what the trunk is for"`
+	Mode    string   `yaml:"mode" help:"trunk: all numbers are routed to the gateway; register: each number registers with its own account"`
+	Targets []string `yaml:"targets" help:"where requests go, host:port, in the order of preference; in mode register the outbound proxies, empty for the registrar"`
+	// Transport of requests that open a dialog.
+	Transport string `yaml:"transport" help:"udp or tcp"`
+	Domain    string `yaml:"domain" help:"host part of the Request-URI, From and To of calls and registrations"`
+	Registrar string `yaml:"registrar" help:"mode register: host:port that REGISTER goes to; empty for the first target"`
+	// Credentials by number, in E.164 form; the key * stands for all others.
+	Credentials map[string]Credentials `yaml:"credentials" help:"digest accounts by number (+E164); the key * serves all numbers without one"`
+	// AllowedPeers are addresses or prefixes.
+	AllowedPeers []string `yaml:"allowed_peers" help:"addresses or prefixes (CIDR) that may send calls on this trunk; empty: those of targets and registrar"`
+	Prefixes     []string `yaml:"prefixes" help:"number prefixes (+49, +4930, empty string for all) whose calls take this trunk; the longest wins"`
+	Numbers      string   `yaml:"numbers" help:"how E.164 numbers are written in SIP URIs: plus (+15550100) or digits (15550100)"`
+	CalleeFrom   string   `yaml:"callee_from" help:"where an incoming call names the called party: request_uri or to"`
+	Identity     string   `yaml:"identity" help:"how the caller is asserted: asserted (P-Asserted-Identity), preferred (P-Preferred-Identity) or none"`
+	IdentityTel  bool     `yaml:"identity_tel" help:"assert a tel URI beside the SIP URI"`
+	Trusted      bool     `yaml:"trusted" help:"believe P-Asserted-Identity of incoming calls (RFC 3325); otherwise From counts"`
+	Privacy      string   `yaml:"privacy" help:"privacy of anonymous calls: id (Privacy: id, From anonymous) or none (refuse anonymous calls)"`
+	Reliable     string   `yaml:"reliable" help:"100rel: off, supported or required"`
+	// SessionExpires is rounded down to seconds.
+	SessionExpires time.Duration `yaml:"session_expires" help:"session timer to propose (RFC 4028), at least 90s; 0 for none"`
+	MinSE          time.Duration `yaml:"min_se" help:"shortest session timer to accept, at least 90s"`
+	Digits         string        `yaml:"digits" help:"INFO body for digits when telephone-event is not negotiated: dtmf-relay or dtmf"`
+	DeclineCode    int           `yaml:"decline_code" help:"status for calls that the user declines: 603 or 486"`
+	FollowRedirect bool          `yaml:"follow_redirects" help:"follow 3xx responses; otherwise they fail the call"`
+	OptionsPing    time.Duration `yaml:"options_ping" help:"time between OPTIONS to each target; 0 for none"`
+	PingMisses     int           `yaml:"ping_misses" help:"unanswered OPTIONS after which a target is used last"`
+	Expires        time.Duration `yaml:"expires" help:"mode register: lifetime to ask for"`
+	Emergency      bool          `yaml:"emergency" help:"calls to urn:service:sos take this trunk"`
+}
+
+// Credentials of an account.
+type Credentials struct {
+	Username string `yaml:"username" help:"digest user name"`
+	Password string `yaml:"password" help:"digest password" secret:"true"`
+}
+
+// Modes, and other words of the configuration.
+const (
+	ModeTrunk    = "trunk"
+	ModeRegister = "register"
+)
+
+// Default is a trunk to which only name, domain and targets need to be added.
+func Default() Config {
+	return Config{
+		Name: "default", Tenant: call.DefaultTenant, Mode: ModeTrunk, Transport: "udp",
+		Prefixes: []string{""}, Numbers: "plus", CalleeFrom: "request_uri", Identity: "asserted",
+		Trusted: true, Privacy: "id", Reliable: "supported",
+		SessionExpires: 30 * time.Minute, MinSE: 90 * time.Second, Digits: "dtmf-relay",
+		DeclineCode: 603, PingMisses: 3, Expires: time.Hour,
+	}
+}
+
+// Complete fills what a trunk of the configuration leaves out with the defaults.
+func (c Config) Complete() Config {
+	d := Default()
+	str := func(v *string, def string) {
+		if *v == "" {
+			*v = def
+		}
+	}
+	str(&c.Tenant, d.Tenant)
+	str(&c.Mode, d.Mode)
+	str(&c.Transport, d.Transport)
+	str(&c.Numbers, d.Numbers)
+	str(&c.CalleeFrom, d.CalleeFrom)
+	str(&c.Privacy, d.Privacy)
+	str(&c.Reliable, d.Reliable)
+	str(&c.Digits, d.Digits)
+	if c.Identity == "" {
+		c.Identity = d.Identity
+		if c.Mode == ModeRegister {
+			c.Identity = "preferred"
+		}
+	}
+	if c.Prefixes == nil {
+		c.Prefixes = d.Prefixes
+	}
+	if c.MinSE == 0 {
+		c.MinSE = d.MinSE
+	}
+	if c.DeclineCode == 0 {
+		c.DeclineCode = d.DeclineCode
+	}
+	if c.PingMisses == 0 {
+		c.PingMisses = d.PingMisses
+	}
+	if c.Expires == 0 {
+		c.Expires = d.Expires
+	}
+	if c.Registrar == "" && len(c.Targets) > 0 {
+		c.Registrar = c.Targets[0]
+	}
+	if len(c.Targets) == 0 && c.Registrar != "" {
+		c.Targets = []string{c.Registrar}
+	}
+	if c.Domain == "" && len(c.Targets) > 0 {
+		c.Domain, _, _ = net.SplitHostPort(c.Targets[0])
+	}
+	return c
+}
+
+// Validate checks a completed trunk; key is its place in the configuration.
+func (c Config) Validate(key string) error {
+	bad := func(name, format string, args ...any) error {
+		return fmt.Errorf("%s.%s: %s", key, name, fmt.Sprintf(format, args...))
+	}
+	oneOf := func(name, v string, allowed ...string) error {
+		if !slices.Contains(allowed, v) {
+			return bad(name, "%q is not one of %s", v, strings.Join(allowed, ", "))
+		}
+		return nil
+	}
+	if c.Name == "" {
+		return bad("name", "must not be empty")
+	}
+	for _, e := range []error{
+		oneOf("mode", c.Mode, ModeTrunk, ModeRegister),
+		oneOf("transport", c.Transport, "udp", "tcp"),
+		oneOf("numbers", c.Numbers, "plus", "digits"),
+		oneOf("callee_from", c.CalleeFrom, "request_uri", "to"),
+		oneOf("identity", c.Identity, "asserted", "preferred", "none"),
+		oneOf("privacy", c.Privacy, "id", "none"),
+		oneOf("reliable", c.Reliable, "off", "supported", "required"),
+		oneOf("digits", c.Digits, "dtmf-relay", "dtmf"),
+	} {
+		if e != nil {
+			return e
+		}
+	}
+	if len(c.Targets) == 0 {
+		return bad("targets", "at least one host:port is needed")
+	}
+	for i, t := range c.Targets {
+		if err := hostPort(t); err != nil {
+			return bad(fmt.Sprintf("targets[%d]", i), "%v", err)
+		}
+	}
+	if err := hostPort(c.Registrar); err != nil {
+		return bad("registrar", "%v", err)
+	}
+	if c.Domain == "" || strings.ContainsAny(c.Domain, " \r\n\t<>;@\"") {
+		return bad("domain", "%q is not a host", c.Domain)
+	}
+	for n, cred := range c.Credentials {
+		if n != "*" {
+			if _, err := call.ParseNumber(n); err != nil {
+				return bad("credentials", "%q is neither a number (+15550100) nor *", n)
+			}
+		}
+		if cred.Username == "" || strings.ContainsAny(cred.Username+cred.Password, "\r\n") {
+			return bad("credentials."+n, "user name is missing, or a line break in it or in the password")
+		}
+	}
+	for i, p := range c.AllowedPeers {
+		if _, err := peer(p); err != nil {
+			return bad(fmt.Sprintf("allowed_peers[%d]", i), "%q is neither an address nor a prefix", p)
+		}
+	}
+	if c.SessionExpires != 0 && c.SessionExpires < 90*time.Second {
+		return bad("session_expires", "must be 0 or at least 90s (RFC 4028)")
+	}
+	if c.MinSE < 90*time.Second || c.SessionExpires != 0 && c.MinSE > c.SessionExpires {
+		return bad("min_se", "must be at least 90s and not above session_expires")
+	}
+	if c.DeclineCode != 603 && c.DeclineCode != 486 {
+		return bad("decline_code", "must be 603 or 486")
+	}
+	if c.OptionsPing < 0 || c.PingMisses < 1 {
+		return bad("options_ping", "must not be negative, and ping_misses at least 1")
+	}
+	if c.Expires < time.Second {
+		return bad("expires", "must be at least 1s")
+	}
+	return nil
+}
+
+func hostPort(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || host == "" || strings.ContainsAny(host, " \r\n\t<>;@\"") {
+		return fmt.Errorf("%q is not host:port", s)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return fmt.Errorf("%q has no valid port", s)
+	}
+	return nil
+}
+
+func peer(s string) (netip.Prefix, error) {
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p.Masked(), nil
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+}

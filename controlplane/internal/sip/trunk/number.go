@@ -1,0 +1,187 @@
+package trunk
+
+import (
+	"strings"
+
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/header"
+)
+
+// digits writes an E.164 number the trunk's way.
+func (t *Trunk) digits(n call.Number) string {
+	if t.Numbers == "digits" {
+		return n.Digits()
+	}
+	return string(n)
+}
+
+// URI is the SIP URI of a number on the trunk.
+func (t *Trunk) URI(n call.Number) string {
+	return "sip:" + t.digits(n) + "@" + t.Domain + ";user=phone"
+}
+
+// AOR is the address of record of a number, for REGISTER.
+func (t *Trunk) AOR(n call.Number) string {
+	return "sip:" + t.digits(n) + "@" + t.Domain
+}
+
+// RequestURI is how a call to the address is addressed (RFC 3261 19.1.6).
+func (t *Trunk) RequestURI(a call.Address) string {
+	if n, ok := a.Number(); ok && (a.Kind() == call.TelGlobal || a.Kind() == call.SIPUser) {
+		return t.URI(n)
+	}
+	switch a.Kind() {
+	case call.TelLocal, call.SIPLocal:
+		host := a.Host()
+		if host == "" {
+			host = t.Domain
+		}
+		return "sip:" + hashes(a.User()) + ";phone-context=" + a.PhoneContext() + "@" + host + ";user=phone"
+	case call.EmergencyService:
+		return "urn:service:" + a.User()
+	default:
+		return "sip:" + hashes(a.User()) + "@" + a.Host()
+	}
+}
+
+// hashes escapes what may be dialled but not stand in a URI's user part.
+func hashes(s string) string { return strings.ReplaceAll(s, "#", "%23") }
+
+// NameAddr is a From or To value without tag.
+func NameAddr(name, uri string) string {
+	if name = strings.TrimSpace(name); name != "" {
+		return header.Quote(name) + " <" + uri + ">"
+	}
+	return "<" + uri + ">"
+}
+
+// Caller is what an outgoing INVITE says about who calls: the From value and the
+// fields of identity and privacy (RFC 3323, RFC 3325).
+func (t *Trunk) Caller(n call.Number, name string, anonymous bool) (from string, fields [][2]string) {
+	uri := t.URI(n)
+	from = NameAddr(name, uri)
+	if anonymous {
+		from = `"Anonymous" <sip:anonymous@anonymous.invalid>`
+		fields = append(fields, [2]string{"Privacy", "id"})
+	}
+	field := ""
+	switch t.Identity {
+	case "asserted":
+		field = "P-Asserted-Identity"
+	case "preferred":
+		field = "P-Preferred-Identity"
+	}
+	if field != "" {
+		value := NameAddr(name, uri)
+		fields = append(fields, [2]string{field, value})
+		if t.IdentityTel {
+			fields = append(fields, [2]string{field, "<tel:" + string(n) + ">"})
+		}
+	}
+	return from, fields
+}
+
+// Address makes a call address of a URI that came from the network. An E.164
+// number becomes a tel address, whatever the host; what no documented form fits
+// is absent.
+func (t *Trunk) Address(uri string) call.Address {
+	scheme, rest, ok := strings.Cut(strings.TrimSpace(uri), ":")
+	if !ok {
+		return call.Address{}
+	}
+	switch strings.ToLower(scheme) {
+	case "tel":
+		return t.number(rest, "")
+	case "sip", "sips":
+		user, host, ok := strings.Cut(rest, "@")
+		if !ok {
+			return call.Address{}
+		}
+		host, _, _ = strings.Cut(host, ";")
+		host, _, _ = strings.Cut(host, "?")
+		user = unescape(user)
+		user, _, _ = strings.Cut(user, ":")
+		if strings.EqualFold(host, "anonymous.invalid") || strings.EqualFold(user, "anonymous") {
+			return call.AnonymousAddress()
+		}
+		return t.number(user, host)
+	case "urn":
+		a, _ := call.ParseAddress("urn:" + rest)
+		return a
+	}
+	return call.Address{}
+}
+
+// number reads a telephone-subscriber (RFC 3966) or any other user part.
+func (t *Trunk) number(user, host string) call.Address {
+	number, params := header.Params(user)
+	plain := strings.Map(func(r rune) rune {
+		if strings.ContainsRune("-.()", r) {
+			return -1 // visual separators
+		}
+		return r
+	}, number)
+	if n, err := call.ParseNumber(plain); err == nil {
+		return n.Address()
+	}
+	if t.Numbers == "digits" {
+		if n, err := call.ParseNumber("+" + plain); err == nil {
+			return n.Address()
+		}
+	}
+	if context := params["phone-context"]; context != "" {
+		if a, err := call.ParseAddress("tel:" + plain + ";phone-context=" + context); err == nil {
+			return a
+		}
+	}
+	for _, h := range []string{hostOnly(host), t.Domain, "invalid.invalid"} {
+		if h == "" {
+			continue
+		}
+		if a, err := call.ParseAddress("sip:" + number + "@" + h); err == nil {
+			return a
+		}
+	}
+	return call.Address{}
+}
+
+func hostOnly(hostport string) string {
+	if strings.HasPrefix(hostport, "[") {
+		return ""
+	}
+	h, _, _ := strings.Cut(hostport, ":")
+	return h
+}
+
+func unescape(s string) string {
+	if !strings.Contains(s, "%") {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			hi, lo := nibble(s[i+1]), nibble(s[i+2])
+			if hi >= 0 && lo >= 0 {
+				if c := byte(hi<<4 | lo); c > ' ' && c < 0x7f {
+					b.WriteByte(c)
+					i += 2
+					continue
+				}
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+func nibble(c byte) int {
+	switch {
+	case c >= '0' && c <= '9':
+		return int(c - '0')
+	case c >= 'a' && c <= 'f':
+		return int(c-'a') + 10
+	case c >= 'A' && c <= 'F':
+		return int(c-'A') + 10
+	}
+	return -1
+}

@@ -1,0 +1,21 @@
+// Package sip is the operator's SIP network as the gateway sees it: it implements
+// gateway.Network and tells gateway.NetworkEvents what happens.
+//
+// Its parts, from the wire upwards:
+//
+//	tap          sockets; every message in wire order, validated (validate)
+//	transaction  RFC 3261 17
+//	dialog       calls as pure state machines: messages in, effects out
+//	trunk        the operator's side: routing, identities, numbers (pure)
+//	registrar    REGISTER clients; digest answers challenges for all
+//
+// This package joins them. A call has a lock under which its machine takes one
+// step at a time and the effects of the step are carried out, so the order on the
+// wire is the order of the steps. What the machine tells goes through a queue of
+// the call to the gateway, one event at a time, never on a goroutine that reads a
+// socket and never with the call's lock held: SIP does not wait for the gateway.
+//
+// Dialogs are known by Call-ID and local tag. Call-ID alone would not do: a call
+// from one device of the gateway to another leaves and comes back with the same
+// Call-ID when the network is a proxy.
+package sip

@@ -1,0 +1,212 @@
+package sip
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/gateway"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/dialog"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/trunk"
+)
+
+// Invite starts a call. See gateway.Network.
+func (n *Network) Invite(ctx context.Context, in gateway.Invite) error {
+	t := n.trunks.Route(in.Tenant, in.Number, in.Receiver, in.Emergency)
+	if t == nil {
+		return &gateway.RejectedError{Signal: call.Signal{Code: 404, Phrase: "No trunk takes calls to this address", Q850: 3}}
+	}
+	if in.SDP == "" {
+		return &gateway.RejectedError{Signal: call.Signal{Code: 488, Phrase: "A call needs an offer"}}
+	}
+	anonymous := in.Anonymous && !in.Emergency // RFC 5031: an emergency call hides nothing
+	if anonymous && t.Privacy == "none" {
+		return &gateway.RejectedError{Signal: call.Signal{Code: 433, Phrase: "Anonymity Disallowed"}}
+	}
+	from, fields := t.Caller(in.Number, in.DisplayName, anonymous)
+	target := t.RequestURI(in.Receiver)
+	contact := strings.TrimPrefix(string(in.Number), "+")
+	if t.Mode == trunk.ModeRegister {
+		contact = string(in.Number)
+	}
+	if anonymous {
+		contact = "anonymous"
+	}
+	d := dialog.State{
+		CallID: n.random(24), LocalTag: n.random(12),
+		LocalURI: from, RemoteURI: trunk.NameAddr(in.ReceiverName, target),
+		LocalSeq: uint32(n.rand(1000)), Target: target,
+		Trunk: t.Name, Number: string(in.Number), Contact: contact, Network: t.Transport,
+	}
+	if t.Mode == trunk.ModeRegister {
+		d.Routes = n.registrar.ServiceRoute(t.Name, in.Number)
+	}
+	c := n.newCall(in.CallID, d.CallID, d.LocalTag, "", t, in.Number)
+	for _, f := range fields {
+		c.fields = append(c.fields, dialog.Field{Name: f[0], Value: f[1]})
+	}
+	c.targets = t.Order()
+	c.m = dialog.NewCaller(n.machineConfig(t, len(c.targets)), d, in.SDP)
+	if err := n.add(c); err != nil {
+		return fmt.Errorf("%w: %w", gateway.ErrNetworkDown, err)
+	}
+	c.step(func(m *dialog.Machine) []dialog.Effect { return m.Invite() })
+	select {
+	case <-c.handed:
+		return nil
+	default:
+	}
+	select {
+	case <-c.handed:
+		return nil
+	case <-c.failed:
+		return fmt.Errorf("%w: %s", gateway.ErrNetworkDown, c.failure.Reason())
+	case <-ctx.Done():
+	case <-n.ctx.Done():
+	}
+	// Nobody will hear of this call: it must end without a word.
+	gaveUp := false
+	c.handedOnce.Do(func() { gaveUp = true })
+	if !gaveUp {
+		return nil // it left in this very moment
+	}
+	c.step(func(m *dialog.Machine) []dialog.Effect { return m.End(call.CauseNormal) })
+	return fmt.Errorf("%w: the INVITE could not be sent in time", gateway.ErrNetworkDown)
+}
+
+// Progress sends a provisional response to an incoming call.
+func (n *Network) Progress(_ context.Context, callID string, code int, sdp string) error {
+	c := n.byID(callID)
+	if c == nil {
+		return gateway.ErrNoDialog
+	}
+	return n.wished(c, c.try(func(m *dialog.Machine) ([]dialog.Effect, error) { return m.Progress(code, statusText(code), sdp) }))
+}
+
+// Accept answers an incoming call.
+func (n *Network) Accept(_ context.Context, callID, sdp string) error {
+	c := n.byID(callID)
+	if c == nil {
+		return gateway.ErrNoDialog
+	}
+	return n.wished(c, c.try(func(m *dialog.Machine) ([]dialog.Effect, error) { return m.Accept(sdp) }))
+}
+
+// wished says ErrNoDialog of a call that has ended meanwhile.
+func (n *Network) wished(c *liveCall, err error) error {
+	if err != nil && n.byID(c.id) == nil {
+		return gateway.ErrNoDialog
+	}
+	return err
+}
+
+// Reoffer changes the session. It waits for the outcome or the end of ctx; a
+// request that has been sent runs to its end also without its caller.
+func (n *Network) Reoffer(ctx context.Context, callID, sdp string) (string, error) {
+	var token dialog.Token
+	w, c, err := n.wish(callID, func(c *liveCall, t dialog.Token) ([]dialog.Effect, error) {
+		token = t
+		return c.m.Reoffer(t, sdp)
+	})
+	if err != nil {
+		return "", err
+	}
+	select {
+	case d := <-w:
+		return d.Answer, d.Err
+	case <-ctx.Done():
+		c.step(func(m *dialog.Machine) []dialog.Effect {
+			delete(c.waiters, token)
+			return m.Forget(token)
+		})
+		return "", fmt.Errorf("%w: %w", gateway.ErrNetworkTimeout, ctx.Err())
+	}
+}
+
+// SendDTMF tells a digit by INFO and waits for its answer.
+func (n *Network) SendDTMF(ctx context.Context, callID, digit string, durationMs int) error {
+	w, _, err := n.wish(callID, func(c *liveCall, t dialog.Token) ([]dialog.Effect, error) {
+		return c.m.SendDigit(t, digit, durationMs)
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case d := <-w:
+		return d.Err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", gateway.ErrNetworkTimeout, ctx.Err())
+	}
+}
+
+func (n *Network) wish(callID string, f func(c *liveCall, t dialog.Token) ([]dialog.Effect, error)) (chan dialog.Done, *liveCall, error) {
+	c := n.byID(callID)
+	if c == nil {
+		return nil, nil, gateway.ErrNoDialog
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	token, w := c.wish()
+	effects, err := f(c, token)
+	if err != nil {
+		delete(c.waiters, token)
+		if c.m.Phase() == dialog.Over {
+			err = gateway.ErrNoDialog
+		}
+		return nil, nil, err
+	}
+	c.run(effects)
+	return w, c, nil
+}
+
+// End ends a call by what its state asks for.
+func (n *Network) End(_ context.Context, callID string, cause call.Cause) error {
+	c := n.byID(callID)
+	if c == nil {
+		return gateway.ErrNoDialog
+	}
+	if cause == call.CauseDeclined {
+		cause.Code = c.trunk.DeclineCode
+	}
+	c.step(func(m *dialog.Machine) []dialog.Effect { return m.End(cause) })
+	return nil
+}
+
+// Restore takes a confirmed dialog over from its stored form. A call that this
+// process holds already is left as it is.
+func (n *Network) Restore(_ context.Context, callID string, d gateway.Dialog) error {
+	_, err := n.restore(callID, d)
+	return err
+}
+
+func (n *Network) restore(callID string, d gateway.Dialog) (*liveCall, error) {
+	if c := n.byID(callID); c != nil {
+		return c, nil
+	}
+	state, err := dialog.ParseState(d.State)
+	if err != nil {
+		return nil, fmt.Errorf("call %s: %w", callID, err)
+	}
+	t := n.trunks.ByName(state.Trunk)
+	if t == nil {
+		// The trunk's policy is gone, the dialog is not.
+		dflt := trunk.Default()
+		dflt.Name = state.Trunk
+		t = trunk.NewSet([]trunk.Config{dflt}).All()[0]
+	}
+	c := n.newCall(callID, state.CallID, state.LocalTag, "", t, call.Number(state.Number))
+	c.handedOver()
+	if err := n.add(c); err != nil {
+		if other := n.byID(callID); other != nil {
+			return other, nil
+		}
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var effects []dialog.Effect
+	c.m, effects = dialog.Restore(n.machineConfig(t, 1), state)
+	c.run(effects)
+	return c, nil
+}

@@ -1,0 +1,174 @@
+package sip
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/gateway"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/dialog"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/digest"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/header"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/registrar"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/transaction"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/trunk"
+)
+
+// Register makes the number reachable. See gateway.Network.
+func (n *Network) Register(ctx context.Context, a gateway.Account) error {
+	t := n.trunks.Account(a.Tenant, a.Number)
+	if t == nil {
+		return nil
+	}
+	return n.registrar.Register(ctx, a.RegistrationID, t, a.Number)
+}
+
+// Deregister ends what Register began.
+func (n *Network) Deregister(ctx context.Context, registrationID string) error {
+	return n.registrar.Deregister(ctx, registrationID)
+}
+
+func (n *Network) bindingLost(a gateway.Account, description string) {
+	n.events.BindingLost(n.ctx, a, description)
+}
+
+// registering is the Network as the registrar's transport.
+type registering Network
+
+// NewID makes the identifiers of a binding.
+func (h *registering) NewID(number call.Number) (string, string) {
+	n := (*Network)(h)
+	id := n.random(24)
+	n.mu.Lock()
+	n.labels[id] = number
+	n.mu.Unlock()
+	return id, n.random(12)
+}
+
+// Forget drops what NewID and Register keep.
+func (h *registering) Forget(callID string) {
+	n := (*Network)(h)
+	n.mu.Lock()
+	delete(n.labels, callID)
+	delete(n.accounts, callID)
+	n.mu.Unlock()
+}
+
+// After runs f later.
+func (h *registering) After(d time.Duration, f func()) func() {
+	n := (*Network)(h)
+	t := n.after(d, f)
+	return func() { n.cancelTimer(t) }
+}
+
+func (n *Network) account(callID string, t *trunk.Trunk, number call.Number) *digest.Session {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if a := n.accounts[callID]; a != nil {
+		return a
+	}
+	cred, _ := t.CredentialsOf(number)
+	a := digest.NewSession(digest.Credentials{Username: cred.Username, Password: cred.Password}, func() string { return n.random(16) })
+	n.accounts[callID] = a
+	return a
+}
+
+// Register sends one REGISTER (RFC 3261 10.2).
+func (h *registering) Register(r registrar.Request, result func(registrar.Answer)) {
+	n := (*Network)(h)
+	t := r.Trunk
+	auth := n.account(r.CallID, t, r.Number)
+	aor := trunk.NameAddr("", t.AOR(r.Number))
+	d := dialog.State{CallID: r.CallID, LocalTag: r.Tag, LocalURI: aor, RemoteURI: aor,
+		Target: "sip:" + t.Domain, Network: t.Transport}
+	req, route, err := n.build("REGISTER", r.Seq, d, t.Registrar, n.branch())
+	if err != nil {
+		n.after(0, func() { result(registrar.Answer{Err: err}) })
+		return
+	}
+	contact := n.contact(string(r.Number), route)
+	req.AppendHeader(sip.NewHeader("Contact", "<"+contact+">;expires="+strconv.FormatUint(uint64(r.Expires), 10)))
+	req.AppendHeader(sip.NewHeader("Expires", strconv.FormatUint(uint64(r.Expires), 10)))
+	req.AppendHeader(sip.NewHeader("Supported", "path"))
+	for _, f := range auth.Fields("REGISTER", req.Recipient.String()) {
+		req.AppendHeader(f)
+	}
+	req.SetBody(nil)
+	n.tx.Request(req, route, func(res transaction.Result) {
+		switch {
+		case res.Err != nil:
+			result(registrar.Answer{Err: res.Err, Timeout: errors.Is(res.Err, transaction.ErrTimeout)})
+		case res.Response.StatusCode < 200:
+		case (res.Response.StatusCode == 401 || res.Response.StatusCode == 407) && auth.Challenge(res.Response):
+			result(registrar.Answer{Challenged: true})
+		default:
+			auth.Accepted()
+			result(registered(res.Response, r.Number))
+		}
+	})
+}
+
+// registered reads a final response to REGISTER.
+func registered(res *sip.Response, number call.Number) registrar.Answer {
+	a := registrar.Answer{Signal: call.Signal{Code: res.StatusCode, Phrase: phrase(res.Reason), Q850: header.Q850(res)}}
+	a.Expires, _ = header.Number(header.First(res, "Expires"))
+	for _, v := range header.List(res, "Contact") {
+		_, uri, params, ok := header.NameAddr(v)
+		if !ok {
+			continue
+		}
+		var u sip.Uri
+		if sip.ParseUri(uri, &u) != nil || u.User != string(number) {
+			continue
+		}
+		if e, ok := header.Number(params["expires"]); ok {
+			a.Expires = e
+		}
+	}
+	a.MinExpires, _ = header.Number(header.First(res, "Min-Expires"))
+	if s, ok := header.Number(header.First(res, "Retry-After")); ok {
+		a.RetryAfter = time.Duration(min(s, 3600)) * time.Second
+	}
+	for _, v := range header.List(res, "Service-Route") {
+		if _, uri, _, ok := header.NameAddr(v); ok && strings.HasPrefix(strings.ToLower(uri), "sip:") {
+			a.ServiceRoute = append(a.ServiceRoute, uri)
+		}
+	}
+	return a
+}
+
+// ping asks a target with OPTIONS whether it lives, again and again.
+func (n *Network) ping(t *trunk.Trunk, target int) {
+	d := dialog.State{CallID: n.random(24), LocalTag: n.random(12), LocalURI: "<sip:" + t.Domain + ">",
+		RemoteURI: "<sip:" + t.Domain + ">", Target: "sip:" + t.Domain, Network: t.Transport}
+	again := func(ok bool) {
+		changed, up := t.Alive(target, ok)
+		value := 0.0
+		if up {
+			value = 1
+		}
+		n.metrics.targetUp.WithLabelValues(t.Name, t.Targets[target]).Set(value)
+		if changed {
+			n.log.Warn("sip: a trunk's target changed", "trunk", t.Name, "target", t.Targets[target], "up", up)
+		}
+		n.after(t.OptionsPing, func() { n.ping(t, target) })
+	}
+	req, route, err := n.build("OPTIONS", 1, d, t.Targets[target], n.branch())
+	if err != nil {
+		again(false)
+		return
+	}
+	req.AppendHeader(sip.NewHeader("Accept", "application/sdp"))
+	req.SetBody(nil)
+	n.tx.Request(req, route, func(r transaction.Result) {
+		if r.Err == nil && r.Response.StatusCode < 200 {
+			return
+		}
+		again(r.Err == nil && r.Response.StatusCode != 503)
+	})
+}

@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +28,7 @@ import (
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/isthmus-gateway/isthmus/mediaplane"
@@ -48,6 +50,32 @@ type node struct {
 	client mediav1connect.MediaNodeClient
 	stop   func()
 	events *events
+	gather *prometheus.Registry
+}
+
+// metric is the value of a counter with the given label values.
+func (n *node) metric(name string, labels ...string) float64 {
+	n.t.Helper()
+	families, err := n.gather.Gather()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			var have []string
+			for _, l := range m.GetLabel() {
+				have = append(have, l.GetValue())
+			}
+			if slices.Equal(have, labels) {
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	n.t.Fatalf("no metric %s %v", name, labels)
+	return 0
 }
 
 func config() mediaplane.Config {
@@ -73,7 +101,8 @@ func start(t *testing.T, change func(*mediaplane.Config)) *node {
 	if change != nil {
 		change(&cfg)
 	}
-	plane, err := mediaplane.New(cfg, mediaplane.Deps{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	gather := prometheus.NewRegistry()
+	plane, err := mediaplane.New(cfg, mediaplane.Deps{Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Registerer: gather})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +110,7 @@ func start(t *testing.T, change func(*mediaplane.Config)) *node {
 	done := make(chan error, 1)
 	go func() { done <- plane.Run(ctx) }()
 	transport := h2c()
-	n := &node{t: t, plane: plane, client: client(plane.URL(), secret, transport), events: newEvents()}
+	n := &node{t: t, plane: plane, client: client(plane.URL(), secret, transport), events: newEvents(), gather: gather}
 	var once sync.Once
 	n.stop = func() {
 		once.Do(func() {

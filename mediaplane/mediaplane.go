@@ -35,6 +35,13 @@ import (
 // shutdownGrace is how long calls of the service may take to end.
 const shutdownGrace = 3 * time.Second
 
+// A connection that is silent for pingAfter is asked for a sign of life, and is
+// closed when none comes within pingTimeout.
+const (
+	pingAfter   = 5 * time.Second
+	pingTimeout = 10 * time.Second
+)
+
 // maxMessage bounds a request of the service, in bytes.
 const maxMessage = 1 << 20
 
@@ -112,13 +119,15 @@ func New(cfg Config, deps Deps) (_ *Plane, err error) {
 	mux := http.NewServeMux()
 	mux.Handle(mediav1connect.NewMediaNodeHandler(p.service, connect.WithReadMaxBytes(maxMessage)))
 	p.server = &http.Server{
-		Handler:           rpc.RequireSecret(cfg.RPC.SharedSecret, refused, mux),
+		Handler:           rpc.RequireSecret(cfg.RPC.SharedSecret, refused, rpc.WithController(mux)),
 		TLSConfig:         serverTLS,
 		Protocols:         protocols(serverTLS != nil),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+		// A control plane that vanished must not count as watching.
+		HTTP2:    &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
 
 	p.client = &http.Transport{TLSClientConfig: clientTLS, ForceAttemptHTTP2: true, Protocols: protocols(true)}

@@ -535,3 +535,50 @@ func TestBusyPorts(t *testing.T) {
 		}
 	}
 }
+
+// A watcher that takes nothing is cut off; the others and the media go on.
+func TestSlowWatcher(t *testing.T) {
+	n := start(t, func(c *mediaplane.Config) { c.Limits.WatchBuffer = 1024 })
+	transport := h2c()
+	transport.HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10, MaxReceiveBufferPerConnection: 64 << 10}
+	defer transport.CloseIdleConnections()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	slow, err := client(n.plane.URL(), secret, transport).Watch(ctx, connect.NewRequest(&mediav1.WatchRequest{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := plain("s")
+	spec.Streams[0].Formats = formats(0, 101)
+	far := newFar(t)
+	far.to = addrPort(t, n.apply(spec).GetLegs()[0].GetLocal()[0])
+	digits := func() int {
+		return n.events.count(func(e *mediav1.SessionEvent) bool { return e.GetDtmf() != nil })
+	}
+	key := func() {
+		p := far.packet([]byte{1, 0x80, 0, 160})
+		p.PayloadType = 101
+		far.send(p)
+	}
+	eventually(t, "the slow watcher is given up", func() bool {
+		received := n.apply(spec).GetStreams()[0].GetCounters().GetReceivedPackets()
+		for range 50 {
+			if digits()+200 < int(received) {
+				break // the other watcher is to keep up
+			}
+			key()
+		}
+		return n.metric("isthmus_media_watchers_lost_total") == 1
+	})
+	before := digits()
+	eventually(t, "digits at the other watcher", func() bool {
+		key()
+		return digits() > before
+	})
+	for slow.Receive() {
+	}
+	if slow.Err() == nil {
+		t.Error("the slow watcher was not told")
+	}
+	_ = slow.Close()
+}

@@ -34,6 +34,9 @@ const (
 	NotReady
 )
 
+// videoClock is the RTP clock of every video format, in Hz.
+const videoClock = 90000
+
 // Stream is one stream of the table.
 type Stream struct {
 	config   StreamConfig
@@ -286,8 +289,9 @@ func (t *Table) send(s *Stream, l *link, packet []byte, h header, ext int64, for
 			clock = 8000
 		}
 		ts = o.mediaTime(&s.in, h.time, clock, now)
-		// A new mapping is a new talkspurt to a jitter buffer.
-		marker = marker || fresh
+		// A new mapping is a new talkspurt to a jitter buffer. In video the
+		// marker ends a frame, and is the sender's alone.
+		marker = marker || fresh && clock != videoClock
 	}
 	rewrite(b, marker, uint8(payload), uint16(index), ts, o.ssrc)
 

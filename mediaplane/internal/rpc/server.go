@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -105,6 +106,8 @@ func (s *Server) Watch(ctx context.Context, _ *connect.Request[mediav1.WatchRequ
 	if err := stream.Send(&mediav1.WatchResponse{Message: &mediav1.WatchResponse_Snapshot{Snapshot: snapshot}}); err != nil {
 		return err
 	}
+	stopped := s.cutWhenLost(ctx, watcher)
+	defer stopped()
 	beat := time.NewTicker(s.heartbeat)
 	defer beat.Stop()
 	for {
@@ -113,8 +116,6 @@ func (s *Server) Watch(ctx context.Context, _ *connect.Request[mediav1.WatchRequ
 		case <-ctx.Done():
 			return nil
 		case <-watcher.Lost():
-			s.metrics.WatcherLost()
-			s.log.Warn("watcher disconnected: it did not take events fast enough")
 			return connect.NewError(connect.CodeResourceExhausted, errors.New("the watcher did not take events fast enough; watch again"))
 		case <-s.ending:
 			return s.flush(watcher, stream)
@@ -128,6 +129,42 @@ func (s *Server) Watch(ctx context.Context, _ *connect.Request[mediav1.WatchRequ
 			return err
 		}
 	}
+}
+
+// cutWhenLost ends the writing of a watch whose watcher was too slow: it may hang
+// in a write that nobody takes.
+func (s *Server) cutWhenLost(ctx context.Context, watcher *session.Watcher) (stop func()) {
+	controller, ok := ctx.Value(controllerKey{}).(*http.ResponseController)
+	if !ok {
+		return func() {}
+	}
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-done:
+		case <-watcher.Lost():
+			s.metrics.WatcherLost()
+			s.log.Warn("watcher disconnected: it did not take events fast enough")
+			_ = controller.SetWriteDeadline(time.Now().Add(lostGrace))
+		}
+	})
+	return func() {
+		close(done)
+		wg.Wait()
+	}
+}
+
+// lostGrace is how long a watch that was lost may take to end properly.
+const lostGrace = time.Second
+
+type controllerKey struct{}
+
+// WithController lets handlers behind it cut their own responses.
+func WithController(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), controllerKey{}, http.NewResponseController(w))))
+	})
 }
 
 func (s *Server) flush(watcher *session.Watcher, stream *connect.ServerStream[mediav1.WatchResponse]) error {

@@ -35,7 +35,7 @@ import (
 var (
 	ErrDraining = errors.New("the node is draining and takes no new session")
 	ErrFull     = errors.New("the node has as many sessions as it may have")
-	ErrPorts    = udp.ErrExhausted
+	ErrPorts    = errors.New("no RTP ports for the session")
 )
 
 // StaleError refuses an (owner_epoch, generation) lower than the one in force.
@@ -408,10 +408,10 @@ func (m *Manager) openPair(field string, p *rtpPlan) (*udp.Pair, netip.Addr, err
 	}
 	pair, err := m.ports.Open(m.config.RTP[chosen], p.local.Port())
 	if err != nil {
-		if errors.Is(err, udp.ErrPortTaken) {
+		if errors.Is(err, udp.ErrPortRange) {
 			return nil, netip.Addr{}, &FieldError{Field: field + ".port", Reason: err.Error()}
 		}
-		return nil, netip.Addr{}, fmt.Errorf("open ports for %s: %w", field, err)
+		return nil, netip.Addr{}, fmt.Errorf("%w: %s: %w", ErrPorts, field, err)
 	}
 	return pair, m.advertisedRTP(chosen), nil
 }

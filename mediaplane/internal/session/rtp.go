@@ -76,7 +76,7 @@ func (l *rtpLeg) receive(b []byte, from netip.AddrPort) {
 		return
 	}
 	s.node.metrics.rtpIn.Inc()
-	if !l.latched.IsValid() && s.table.Valid(l.name, b) {
+	if !l.plan.strict && !l.latched.IsValid() && s.table.Valid(l.name, b) {
 		l.latched = from
 		s.log.Info("source latched", "leg", l.name, "remote", from.String())
 		s.emit(&mediav1.SessionEvent{Event: &mediav1.SessionEvent_SourceLatched{

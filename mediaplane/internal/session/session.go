@@ -93,15 +93,15 @@ func (s *Session) apply(p *Plan) error {
 		l := next[lp.id]
 		if slices.Contains(fresh, l) {
 			l.start(now)
-			l.resume()
-			continue
+		} else {
+			switch l := l.(type) {
+			case *webrtcLeg:
+				l.update(lp.webrtc)
+			case *rtpLeg:
+				l.update(lp.rtp)
+			}
 		}
-		switch l := l.(type) {
-		case *webrtcLeg:
-			l.update(lp.webrtc, now)
-		case *rtpLeg:
-			l.update(lp.rtp)
-		}
+		l.resume()
 	}
 	if first {
 		s.nextQuality = now.Add(s.node.config.QualityInterval)

@@ -81,21 +81,22 @@ func (l *webrtcLeg) start(now time.Time) {
 	l.transform, l.keyed, l.keyedAt = transform, true, now
 }
 
-// resume tells the table how far the restored sources have come. The table must
-// have the leg's streams by now.
+// resume makes the streams of the leg go on where the SSRCs that they send with
+// were left: by another node, or by a stream that a spec took away and another
+// one brings back. The table must have the leg's streams by now.
 func (l *webrtcLeg) resume() {
-	if l.plan.keys == nil || l.transform == nil {
+	if l.transform == nil {
 		return
 	}
-	for _, source := range l.plan.sources {
-		if index, ok := l.transform.Resume(source.SSRC); ok && source.Outgoing {
-			l.session.table.Resume(l.name, source.SSRC, index)
+	for ssrc, at := range l.session.table.Outgoing(l.name) {
+		if index, ok := l.transform.Resume(ssrc); ok && index > at {
+			l.session.table.Resume(l.name, ssrc, index)
 		}
 	}
 }
 
 // update changes the leg to a new plan. It is called with the lock held.
-func (l *webrtcLeg) update(plan *webrtcPlan, now time.Time) {
+func (l *webrtcLeg) update(plan *webrtcPlan) {
 	old := l.plan
 	l.plan = plan
 	mux := l.session.node.mux

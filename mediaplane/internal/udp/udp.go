@@ -90,6 +90,9 @@ var ErrExhausted = errors.New("no free RTP port pair in the configured range")
 // ErrPortTaken says that the wanted port pair is in use.
 var ErrPortTaken = errors.New("RTP port pair is in use")
 
+// ErrPortRange says that the wanted port is none of the range.
+var ErrPortRange = errors.New("not an even port of the configured range")
+
 // Pair is an RTP port and the RTCP port after it (RFC 3550 section 11).
 type Pair struct {
 	RTP, RTCP *Socket
@@ -151,11 +154,11 @@ func (p *Ports) Free() int {
 }
 
 // Open binds a pair on addr. Port 0 takes the next free one; another port must
-// be even and in the range. It answers ErrExhausted or ErrPortTaken.
+// be even and in the range. It answers ErrExhausted, ErrPortTaken or ErrPortRange.
 func (p *Ports) Open(addr netip.Addr, port uint16) (*Pair, error) {
 	if port != 0 {
 		if port < p.min || port >= p.max || port%2 == 1 {
-			return nil, fmt.Errorf("port %d is not an even port of the range %d-%d: %w", port, p.min, p.max, ErrPortTaken)
+			return nil, fmt.Errorf("port %d: %w (%d-%d)", port, ErrPortRange, p.min, p.max)
 		}
 		s := slot{addr, port}
 		if !p.take(s) {

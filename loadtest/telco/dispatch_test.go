@@ -17,6 +17,7 @@ const someOffer = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\
 // Every request here is answered by what RFC 3261 asks for, by hand-made
 // messages on a bare socket.
 func TestAnswersToOddRequests(t *testing.T) {
+	t.Parallel()
 	network, _ := start(t, nil)
 	const echo = "sip:+15550100@telco.example"
 	for _, c := range []struct {
@@ -65,8 +66,8 @@ func TestAnswersToOddRequests(t *testing.T) {
 
 // A peer that never sends the ACK gets the 200 again and in the end a BYE.
 func TestAnswerIsRepeatedUntilGivenUp(t *testing.T) {
-	network, trace := start(t, nil)
-	network.t1, network.t2 = 20*time.Millisecond, 40*time.Millisecond
+	t.Parallel()
+	network, trace := start(t, nil, func(n *Network) { n.t1, n.t2 = 20*time.Millisecond, 40*time.Millisecond })
 	r := dialRaw(t, network)
 	res := r.ask("INVITE", "sip:+15550100@telco.example", "Content-Type: application/sdp", someOffer)
 	if res.StatusCode != 200 {
@@ -136,6 +137,7 @@ func ringAlice(t *testing.T, network *Network) *Call {
 }
 
 func TestForkedAnswersAndRepeatedAnswers(t *testing.T) {
+	t.Parallel()
 	network, far := startScripted(t)
 	c := ringAlice(t, network)
 	invite, from := far.receive("INVITE")
@@ -164,6 +166,7 @@ func TestForkedAnswersAndRepeatedAnswers(t *testing.T) {
 }
 
 func TestAnswerCrossesCancel(t *testing.T) {
+	t.Parallel()
 	network, far := startScripted(t)
 	c := ringAlice(t, network)
 	invite, from := far.receive("INVITE")
@@ -185,6 +188,7 @@ func TestAnswerCrossesCancel(t *testing.T) {
 }
 
 func TestRecordRouteAndReliableResponse(t *testing.T) {
+	t.Parallel()
 	network, far := startScripted(t)
 	c := ringAlice(t, network)
 	invite, from := far.receive("INVITE")
@@ -218,6 +222,7 @@ func TestRecordRouteAndReliableResponse(t *testing.T) {
 }
 
 func TestRingingEndsWithCancel(t *testing.T) {
+	t.Parallel()
 	network, far := startScripted(t)
 	c, err := network.Call(timeout(t), CallRequest{From: "+15550100", To: alice, Ring: 100 * time.Millisecond, Anonymous: true, DisplayName: "Eve \"\r\nX: y"})
 	if err != nil {

@@ -171,10 +171,10 @@ func (l *leg) hangUp(ctx context.Context, why cause) {
 	l.mu.Unlock()
 	switch {
 	case state == ended:
-	case state == early && l.outgoing:
-		if cancelDial != nil {
-			cancelDial(why)
-		}
+	case state == early && invite == nil && cancelDial == nil:
+		l.finish(why) // before the INVITE
+	case state == early && invite == nil:
+		cancelDial(why)
 		select {
 		case <-l.ctx.Done():
 		case <-ctx.Done():

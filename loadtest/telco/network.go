@@ -40,6 +40,9 @@ type Network struct {
 	pending   pendingResponses
 	registrar *registrar
 	ports     *portRange
+	// authorize answers digest challenges; nil when the network has no
+	// credentials of its own.
+	authorize func(challenge *sip.Response, method sip.RequestMethod, uri string) (sip.Header, error)
 
 	ctx      context.Context // ends with Run
 	stop     context.CancelFunc
@@ -135,11 +138,14 @@ func (n *Network) newLayers() {
 	quiet := slog.New(minimumLevel{n.log.Handler(), slog.LevelWarn})
 	n.transport = sip.NewTransportLayer(net.DefaultResolver, sip.NewParser(), nil,
 		sip.WithTransportLayerLogger(quiet))
+	// First the tap, then the transactions: a response is in its queue before
+	// it can end the transaction, and a message is traced before a handler
+	// may change it.
+	n.transport.OnMessage(n.tapResponse)
 	n.txs = sip.NewTransactionLayer(n.transport,
 		sip.WithTransactionLayerLogger(quiet),
 		sip.WithTransactionLayerUnhandledResponseHandler(func(*sip.Response) {}))
 	n.txs.OnRequest(n.handleRequest)
-	n.transport.OnMessage(n.tapResponse)
 }
 
 // Addr returns the bound SIP address, the same for UDP and TCP.
@@ -263,14 +269,18 @@ func (n *Network) shutDown() {
 	n.mu.Lock() // goWork starts nothing after this
 	n.stop()
 	n.mu.Unlock()
+	n.work.Wait()
+	// Without its listener the library would open sockets of its own for what
+	// it still has to send. So nobody sends any more before it goes, and
+	// requests that were read a moment ago have had the time to be answered.
+	n.udp.mute()
+	time.Sleep(n.t1 / 10)
 	n.txs.Close()
 	n.udp.Close()
 	n.tcp.Close()
 	if err := n.transport.Close(); err != nil {
 		n.log.Debug("closing transports", "error", err)
 	}
-	n.work.Wait()
-	n.txs.Close() // transactions made while the calls ended
 }
 
 // goWork runs f as part of the network, unless it is closing.

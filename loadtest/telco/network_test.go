@@ -62,7 +62,7 @@ func (m *messages) String() string {
 }
 
 // start runs a network for the time of the test. Its scenarios are quick.
-func start(t *testing.T, change func(*Config)) (*Network, *messages) {
+func start(t *testing.T, change func(*Config), tune ...func(*Network)) (*Network, *messages) {
 	t.Helper()
 	trace := &messages{}
 	cfg := Default()
@@ -77,6 +77,9 @@ func start(t *testing.T, change func(*Config)) (*Network, *messages) {
 	n, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, tune := range tune {
+		tune(n)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -200,6 +203,7 @@ func TestToneAndEcho(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	_, gateway, _ := startPair(t, "udp", func(c *Config) { c.RingTimeout = 2 * time.Second })
 	for _, c := range []struct {
 		number             string

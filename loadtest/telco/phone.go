@@ -82,6 +82,7 @@ func NewPhone(cfg PhoneConfig) (*Phone, error) {
 		return nil, fmt.Errorf("phone %s: %w", cfg.Number, err)
 	}
 	p := &Phone{cfg: cfg, net: n, calls: make(chan *Call, 64), callID: uuid.NewString(), counts: map[string]uint32{}}
+	n.authorize = p.authorize
 	if err := n.Handle(cfg.Number, p.answer); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -150,14 +151,14 @@ func (p *Phone) Unregister(ctx context.Context) error {
 }
 
 func (p *Phone) register(ctx context.Context, expires time.Duration) (time.Duration, error) {
-	authorization := ""
+	var authorization sip.Header
 	for try := 0; ; try++ {
 		res, err := p.sendRegister(ctx, expires, authorization)
 		if err != nil {
 			return 0, fmt.Errorf("register %s at %s: %w", p.cfg.Number, p.cfg.Proxy, err)
 		}
 		if res.StatusCode == 401 && (try == 0 || try == 1 && isStale(res)) {
-			if authorization, err = p.authorize(res, "sip:"+p.cfg.Domain); err == nil {
+			if authorization, err = p.authorize(res, sip.REGISTER, "sip:"+p.cfg.Domain); err == nil {
 				continue
 			}
 			return 0, fmt.Errorf("register %s at %s: %w", p.cfg.Number, p.cfg.Proxy, err)
@@ -190,7 +191,7 @@ func (p *Phone) granted(res *sip.Response) time.Duration {
 
 func (p *Phone) transport() string { return sip.NetworkToUpper(p.cfg.Transport) }
 
-func (p *Phone) sendRegister(ctx context.Context, expires time.Duration, authorization string) (*sip.Response, error) {
+func (p *Phone) sendRegister(ctx context.Context, expires time.Duration, authorization sip.Header) (*sip.Response, error) {
 	aor := sip.Uri{Scheme: "sip", User: p.cfg.Number, Host: p.cfg.Domain}
 	req := sip.NewRequest(sip.REGISTER, sip.Uri{Scheme: "sip", Host: p.cfg.Domain})
 	maxForwards := sip.MaxForwardsHeader(70)
@@ -207,8 +208,8 @@ func (p *Phone) sendRegister(ctx context.Context, expires time.Duration, authori
 	p.mu.Unlock()
 	req.AppendHeader(p.net.contact(p.transport(), p.cfg.Number))
 	req.AppendHeader(sip.NewHeader("Expires", seconds(expires)))
-	if authorization != "" {
-		req.AppendHeader(sip.NewHeader("Authorization", authorization))
+	if authorization != nil {
+		req.AppendHeader(authorization)
 	}
 	x, err := p.net.start(ctx, req, p.cfg.Proxy, p.transport())
 	if err != nil {
@@ -219,8 +220,12 @@ func (p *Phone) sendRegister(ctx context.Context, expires time.Duration, authori
 
 // authorize answers the first challenge that it understands; registrars list
 // the one they like best first (RFC 7616 section 3.7).
-func (p *Phone) authorize(res *sip.Response, uri string) (string, error) {
-	for _, h := range res.GetHeaders("WWW-Authenticate") {
+func (p *Phone) authorize(res *sip.Response, method sip.RequestMethod, uri string) (sip.Header, error) {
+	challenge, answer := "WWW-Authenticate", "Authorization"
+	if res.StatusCode == 407 {
+		challenge, answer = "Proxy-Authenticate", "Proxy-Authorization"
+	}
+	for _, h := range res.GetHeaders(challenge) {
 		c, ok := digestParams(h.Value())
 		if !ok {
 			continue
@@ -238,9 +243,9 @@ func (p *Phone) authorize(res *sip.Response, uri string) (string, error) {
 		nc := fmt.Sprintf("%08x", p.counts[c["nonce"]])
 		p.mu.Unlock()
 		cnonce := sip.GenerateTagN(16)
-		response := digestResponse(newHash, p.cfg.Number, c["realm"], p.cfg.Password, "REGISTER", uri, c["nonce"], nc, cnonce)
-		return fmt.Sprintf(`Digest username="%s", realm="%s", nonce="%s", uri="%s", response="%s", algorithm=%s, cnonce="%s", qop=auth, nc=%s`,
-			p.cfg.Number, c["realm"], c["nonce"], uri, response, algorithm, cnonce, nc), nil
+		response := digestResponse(newHash, p.cfg.Number, c["realm"], p.cfg.Password, string(method), uri, c["nonce"], nc, cnonce)
+		return sip.NewHeader(answer, fmt.Sprintf(`Digest username="%s", realm="%s", nonce="%s", uri="%s", response="%s", algorithm=%s, cnonce="%s", qop=auth, nc=%s`,
+			p.cfg.Number, c["realm"], c["nonce"], uri, response, algorithm, cnonce, nc)), nil
 	}
-	return "", errors.New("the registrar offers no digest algorithm that the phone knows")
+	return nil, errors.New("the challenge offers no digest algorithm that the phone knows")
 }

@@ -99,6 +99,7 @@ func TestRegistrationCarriesCallsBothWays(t *testing.T) {
 }
 
 func TestRegistrationRefused(t *testing.T) {
+	t.Parallel()
 	network, _ := start(t, subscribed)
 	for _, c := range []struct {
 		name   string
@@ -188,6 +189,7 @@ func (r *raw) credentials(res *sip.Response, algorithm, nonce string, nc int) st
 }
 
 func TestDigestNonces(t *testing.T) {
+	t.Parallel()
 	network, _ := start(t, subscribed)
 	r := dialRaw(t, network)
 	res := r.ask("REGISTER", "sip:telco.example", "", "")
@@ -212,11 +214,15 @@ func TestDigestNonces(t *testing.T) {
 	expect("next count", 200, false, r.credentials(res, "MD5", nonce, 2))
 	expect("nonce never issued", 401, true, r.credentials(res, "MD5", "invented", 1))
 	expect("tampered", 401, false, strings.Replace(r.credentials(res, "MD5", nonce, 3), `response="`, `response="0`, 1))
-	network.registrar.auth.nonces.now = func() time.Time { return time.Now().Add(time.Hour) }
+	nonces := network.registrar.auth.nonces
+	nonces.mu.Lock()
+	nonces.now = func() time.Time { return time.Now().Add(time.Hour) }
+	nonces.mu.Unlock()
 	expect("old nonce", 401, true, r.credentials(res, "MD5", nonce, 4))
 }
 
 func TestContactsOfARegistration(t *testing.T) {
+	t.Parallel()
 	network, _ := start(t, func(c *Config) {
 		c.Subscribers = []Subscriber{{Number: alice}}
 		c.Registrar.ServiceRoute = true
@@ -267,5 +273,33 @@ func TestContactsOfARegistration(t *testing.T) {
 				t.Errorf("got %d and %d contacts, want %d and %d", res.StatusCode, len(network.Registered(alice)), c.code, c.contacts)
 			}
 		})
+	}
+}
+
+func TestCallsAreChallenged(t *testing.T) {
+	t.Parallel()
+	network, trace := start(t, func(c *Config) {
+		subscribed(c)
+		c.RequireRegistration = false
+		c.AuthenticateCalls = true
+	})
+	phone := startPhone(t, func(c *PhoneConfig) { c.Proxy, c.Tone = network.Addr().String(), 800 })
+	c, err := phone.Dial(timeout(t), "+15550100")
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, "answer", c.Answered())
+	hear(t, c, 800)
+	c.HangUp(timeout(t))
+	if trace.count("sent", "SIP/2.0 407", "SHA-256") != 1 || trace.count("received", "Proxy-Authorization: Digest") != 1 {
+		t.Error("the call was not challenged once")
+	}
+	intruder := startPhone(t, func(c *PhoneConfig) { c.Proxy, c.Password = network.Addr().String(), "guess" })
+	if c, err = intruder.Dial(timeout(t), "+15550100"); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "refusal", c.Ended())
+	if why := c.Cause(); why.Code != 407 {
+		t.Errorf("a wrong password gives %v", why)
 	}
 }

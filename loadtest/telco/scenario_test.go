@@ -10,6 +10,7 @@ import (
 )
 
 func TestEarlyMedia(t *testing.T) {
+	t.Parallel()
 	for _, reliable := range []bool{false, true} {
 		t.Run(map[bool]string{false: "plain", true: "reliable"}[reliable], func(t *testing.T) {
 			t.Parallel()
@@ -44,6 +45,7 @@ func TestEarlyMedia(t *testing.T) {
 }
 
 func TestNetworkHangsUp(t *testing.T) {
+	t.Parallel()
 	_, gateway, trace := startPair(t, "udp", nil)
 	c := call(t, gateway, "+15550107", nil)
 	await(t, "answer", c.Answered())
@@ -55,6 +57,7 @@ func TestNetworkHangsUp(t *testing.T) {
 }
 
 func TestHoldNumber(t *testing.T) {
+	t.Parallel()
 	network, gateway, trace := startPair(t, "udp", func(c *Config) { c.TimeScale = 0.4 })
 	c := call(t, gateway, "+15550108", func(ctx context.Context, c *Call) { c.Play(700); <-ctx.Done() })
 	await(t, "answer", c.Answered())
@@ -83,6 +86,7 @@ func legs(n *Network) int {
 }
 
 func TestHoldByThePeer(t *testing.T) {
+	t.Parallel()
 	_, gateway, _ := startPair(t, "udp", nil)
 	c := call(t, gateway, "+15550101", func(ctx context.Context, c *Call) { c.Play(700); <-ctx.Done() })
 	await(t, "answer", c.Answered())
@@ -104,6 +108,7 @@ func TestHoldByThePeer(t *testing.T) {
 }
 
 func TestDigits(t *testing.T) {
+	t.Parallel()
 	_, gateway, _ := startPair(t, "udp", nil)
 	c := call(t, gateway, "+15550109", nil)
 	await(t, "answer", c.Answered())
@@ -143,6 +148,7 @@ func awaitKeyTone(t *testing.T, c *Call, digit byte) {
 }
 
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	network, gateway, trace := startPair(t, "udp", nil)
 	c := call(t, gateway, "+15550105", nil)
 	eventually(t, "ringing", func() bool { return c.LastProgress() == 180 })
@@ -154,7 +160,19 @@ func TestCancel(t *testing.T) {
 	eventually(t, "end of the ringing leg", func() bool { return legs(network) == 0 })
 }
 
+func TestHangUpAtOnce(t *testing.T) {
+	t.Parallel()
+	network, gateway, _ := startPair(t, "udp", nil)
+	for range 20 { // before, during or after the INVITE
+		c := call(t, gateway, "+15550105", nil)
+		c.HangUp(timeout(t))
+		await(t, "end", c.Ended())
+	}
+	eventually(t, "end of all legs", func() bool { return legs(network)+legs(gateway) == 0 })
+}
+
 func TestForwardedAndCallBack(t *testing.T) {
+	t.Parallel()
 	_, gateway, trace := startPair(t, "udp", nil)
 	c := call(t, gateway, "+15550113", nil)
 	await(t, "answer", c.Answered())
@@ -188,6 +206,7 @@ func TestForwardedAndCallBack(t *testing.T) {
 // Calls between two subscribers of the gateway go through the network and back
 // to the gateway, with media end to end.
 func TestSubscriberCallsSubscriber(t *testing.T) {
+	t.Parallel()
 	for _, transport := range []string{"udp", "tcp"} {
 		for _, delayed := range []bool{false, true} {
 			name := transport + map[bool]string{true: " delayed offer"}[delayed]
@@ -251,6 +270,7 @@ func hear(t *testing.T, c *Call, hz float64) {
 }
 
 func TestSubscriberRefusesAndCancels(t *testing.T) {
+	t.Parallel()
 	network, gateway, _ := startPair(t, "udp", nil)
 	gateway.Handle(bob, func(ctx context.Context, c *Call) { c.Reject(486, 17) })
 	a := call(t, gateway, bob, nil)
@@ -281,6 +301,7 @@ func TestSubscriberRefusesAndCancels(t *testing.T) {
 }
 
 func TestShutdownSaysGoodbye(t *testing.T) {
+	t.Parallel()
 	network, gateway, _ := startPair(t, "udp", nil)
 	c := call(t, gateway, "+15550101", nil)
 	await(t, "answer", c.Answered())

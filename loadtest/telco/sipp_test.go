@@ -3,7 +3,6 @@ package telco
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -63,7 +62,7 @@ func TestSIPp(t *testing.T) {
 }
 
 func tail(b []byte) string {
-	return fmt.Sprintf("%s", b[max(0, len(b)-3000):])
+	return string(b[max(0, len(b)-3000):])
 }
 
 func freePort(t *testing.T) int {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // traceFunc sees a message on the wire.
@@ -17,12 +18,19 @@ type tracedPacketConn struct {
 	trace traceFunc
 	ready chan struct{} // closed when the transport reads for the first time
 	once  sync.Once
+	muted atomic.Bool
 }
+
+// mute drops what is received from now on.
+func (c *tracedPacketConn) mute() { c.muted.Store(true) }
 
 // ReadFrom implements net.PacketConn.
 func (c *tracedPacketConn) ReadFrom(p []byte) (int, net.Addr, error) {
 	c.once.Do(func() { close(c.ready) })
 	n, from, err := c.PacketConn.ReadFrom(p)
+	for err == nil && c.muted.Load() {
+		n, from, err = c.PacketConn.ReadFrom(p)
+	}
 	if err == nil && n > 4 { // up to two CRLF are a keep-alive
 		c.trace(Received, "udp:"+from.String(), string(p[:n]))
 	}
@@ -160,7 +168,7 @@ func (t *tracedListener) dial(ctx context.Context, address string) error {
 }
 
 // tracedConn is a TCP connection whose writes are traced. What is read is
-// traced after framing, in tapResponse and handleRequest's layer.
+// traced after framing, in tapResponse.
 type tracedConn struct {
 	net.Conn
 	listener *tracedListener

@@ -61,6 +61,7 @@ type exchange struct {
 	tx        *sip.ClientTx
 	responses chan *sip.Response
 	key       string
+	challenge *sip.Response // the 401 or 407 that ended an INVITE
 }
 
 // start sends a request whose Via is still missing, to hostPort over transport
@@ -78,7 +79,7 @@ func (n *Network) start(ctx context.Context, req *sip.Request, hostPort, transpo
 	n.pending.mu.Unlock()
 
 	tx, err := n.txs.Request(ctx, req)
-	if err == nil && !n.goWork(func() { drain(tx) }) {
+	if err == nil && !n.goWork(func() { n.drain(tx) }) {
 		tx.Terminate()
 		err = errClosed
 	}
@@ -90,12 +91,16 @@ func (n *Network) start(ctx context.Context, req *sip.Request, hostPort, transpo
 	return x, nil
 }
 
-// drain takes the responses from the transaction, which blocks otherwise.
-func drain(tx *sip.ClientTx) {
+// drain takes the responses from the transaction, which blocks otherwise. It
+// ends the transaction with the network.
+func (n *Network) drain(tx *sip.ClientTx) {
 	for {
 		select {
 		case <-tx.Responses():
 		case <-tx.Done():
+			return
+		case <-n.ctx.Done():
+			tx.Terminate()
 			return
 		}
 	}

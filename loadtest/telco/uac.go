@@ -31,15 +31,45 @@ func (l *leg) dial(ctx context.Context, d dialRequest) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	l.mu.Lock()
+	if l.state == ended { // hung up before it began
+		l.mu.Unlock()
+		return l.why()
+	}
 	l.outgoing = true
 	l.cancelDial = cancel
 	l.target, l.routes, l.transport = d.target, d.routes, d.transport
+	l.mu.Unlock()
+	x, why := l.try(ctx, d, nil)
+	if x != nil && x.challenge != nil && l.n.authorize != nil {
+		// Once more with credentials, as the next request of the same call.
+		credentials, err := l.n.authorize(x.challenge, sip.INVITE, x.req.Recipient.String())
+		if err == nil {
+			l.mu.Lock()
+			l.remoteTag, l.target, l.routes = "", d.target, d.routes
+			l.mu.Unlock()
+			_, why = l.try(ctx, d, credentials)
+		} else {
+			l.log.Info("challenge cannot be answered", "error", err)
+		}
+	}
+	if why != nil {
+		return l.failed(*why)
+	}
+	return nil
+}
+
+// try sends one INVITE and awaits its outcome.
+func (l *leg) try(ctx context.Context, d dialRequest, credentials sip.Header) (*exchange, *cause) {
+	l.mu.Lock()
 	l.localSeq++
 	req := l.requestLocked(sip.INVITE, l.localSeq)
 	l.mu.Unlock()
 	*req.MaxForwards() = sip.MaxForwardsHeader(d.maxForwards)
+	if credentials != nil {
+		req.AppendHeader(credentials)
+	}
 	for _, h := range d.headers {
-		req.AppendHeader(h)
+		req.AppendHeader(sip.HeaderClone(h))
 	}
 	setBody(req, d.body)
 
@@ -48,14 +78,13 @@ func (l *leg) dial(ctx context.Context, d dialRequest) error {
 	stopSetUp()
 	if err != nil {
 		l.log.Warn("INVITE was not sent", "error", err)
-		return l.failed(cause{Code: 503, Text: statusText(503), Q850: 38})
+		return nil, &cause{Code: 503, Text: statusText(503), Q850: 38}
 	}
 	why := l.awaitAnswer(ctx, x, d)
 	if why != nil {
 		x.forget()
-		return l.failed(*why)
 	}
-	return nil
+	return x, why
 }
 
 func (l *leg) failed(why cause) error {
@@ -126,6 +155,9 @@ func (l *leg) awaitAnswer(ctx context.Context, x *exchange, d dialRequest) *caus
 		default:
 			if cancelled != nil {
 				return cancelled
+			}
+			if code == 401 || code == 407 {
+				x.challenge = res
 			}
 			why := remoteCause(res, code, res.Reason)
 			return &why

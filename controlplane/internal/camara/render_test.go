@@ -31,7 +31,7 @@ func TestRender(t *testing.T) {
 		"registration ends":  {ID: "e-4", Type: call.RegistrationEnds, Time: now, Registration: &call.RegistrationEnd{RegistrationID: registration, Reason: call.RegistrationExpired, Description: "It ran out."}},
 		"subscription ended": {ID: "e-5", Type: call.SubscriptionEnded, Time: now, Subscription: &call.SubscriptionStop{Reason: call.MaxEventsReached, Description: strings.Repeat("é", 3000)}},
 	}
-	apis := map[string]string{R31: "webrtc-events-subscriptions"}
+	apis := map[string]string{R31: "webrtc-events-subscriptions", R22: "webrtc-events", Main2606: "webrtc-events"}
 	for generation, api := range apis {
 		doc, err := apidoc.Load(api, generation)
 		if err != nil {

@@ -70,7 +70,7 @@ func Default() Config {
 	return Config{
 		RPC:    RPCConfig{Listen: "127.0.0.1:7070"},
 		WebRTC: WebRTCConfig{Bind: []string{"0.0.0.0"}, Port: 7882},
-		RTP:    RTPConfig{Bind: []string{"0.0.0.0"}, PortMin: 30000, PortMax: 39999},
+		RTP:    RTPConfig{Bind: []string{"0.0.0.0"}, PortMin: 20000, PortMax: 29999},
 		Engine: "auto",
 		Limits: LimitsConfig{Sessions: 2000, WatchBuffer: 16384, SocketBuffer: 4 << 20},
 		Timers: TimersConfig{

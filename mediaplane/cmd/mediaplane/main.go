@@ -1,5 +1,5 @@
-// Command mediaplane is a media node: it terminates ICE and DTLS-SRTP of browsers
-// and forwards their media, as control planes tell it to.
+// Command mediaplane is one media node: it carries calls between browsers and
+// the operator's network as control planes program it.
 package main
 
 import (
@@ -12,36 +12,40 @@ import (
 )
 
 type config struct {
-	Log               boot.Log `yaml:"log"`
-	Admin             string   `yaml:"admin" help:"Host and port for health (/healthz) and metrics (/metrics); empty serves none."`
+	Log               boot.Log `yaml:"log" help:"Logging."`
+	Admin             string   `yaml:"admin" help:"Host and port for health and metrics over HTTP. Empty: none."`
 	mediaplane.Config `yaml:",inline"`
 }
 
 func main() {
-	c := &config{Log: boot.DefaultLog(), Admin: "127.0.0.1:9091", Config: mediaplane.Default()}
+	c := &config{Log: boot.DefaultLog(), Config: mediaplane.Default()}
 	boot.Main(boot.Program{
 		Name:        "mediaplane",
-		Description: "A media node of Isthmus.",
+		Description: "A media node of Isthmus: WebRTC on one side, RTP on the other.",
 		Prefix:      "ISTHMUS_MEDIAPLANE",
 		Config:      c,
-		Run: func(p boot.Process) error {
-			log, err := c.Log.Logger(os.Stderr)
-			if err != nil {
-				return err
-			}
-			registry := prometheus.NewRegistry()
-			registry.MustRegister(p.Collectors...)
-			plane, err := mediaplane.New(c.Config, mediaplane.Deps{Logger: log, Registerer: registry, Version: p.Version})
-			if err != nil {
-				return err
-			}
-			stop, err := boot.ServeAdmin(c.Admin, registry)
-			if err != nil {
-				plane.Close()
-				return err
-			}
-			defer stop()
-			return plane.Run(p.Context)
-		},
+		Run:         func(p boot.Process) error { return run(p, c) },
 	})
+}
+
+func run(p boot.Process, c *config) error {
+	log, err := c.Log.Logger(os.Stderr)
+	if err != nil {
+		return err
+	}
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(p.Collectors...)
+	plane, err := mediaplane.New(c.Config, mediaplane.Deps{Logger: log, Registerer: metrics, Version: p.Version})
+	if err != nil {
+		return err
+	}
+	if c.Admin != "" {
+		stop, err := boot.ServeAdmin(c.Admin, metrics)
+		if err != nil {
+			plane.Close()
+			return err
+		}
+		defer stop()
+	}
+	return plane.Run(p.Context)
 }

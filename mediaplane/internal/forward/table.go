@@ -70,7 +70,6 @@ type Table struct {
 	streams []*Stream
 	byLeg   map[string][]*Stream
 	scratch []byte
-	control []byte
 	nextRTC time.Time
 }
 

@@ -89,7 +89,7 @@ func (l *webrtcLeg) resume() {
 		return
 	}
 	for ssrc, at := range l.session.table.Outgoing(l.name) {
-		if index, ok := l.transform.Resume(ssrc); ok && index > at {
+		if index, ok := l.transform.Resume(ssrc); ok && index != at {
 			l.session.table.Resume(l.name, ssrc, index)
 		}
 	}

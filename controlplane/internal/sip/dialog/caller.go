@@ -17,9 +17,11 @@ type caller struct {
 	responded, progressed bool
 	cancelled, cancelSent bool
 	// timedOut: the cancellation is the gateway's own, by the set-up timer.
-	timedOut  bool
-	cause     call.Cause
-	early     []*earlyDialog
+	timedOut bool
+	cause    call.Cause
+	early    []*earlyDialog
+	// foreign lists the To tags of dialogs that were ended at once.
+	foreign   []string
 	redirects []string
 	followed  int
 	interval  uint32
@@ -97,7 +99,8 @@ func (m *Machine) inviteResponse(tx Tx, t *clientTx, r Response) {
 		m.accepted(tx, t, r)
 	case m.phase != Calling || tx != c.tx:
 		// A target that was given up: it must not ring on.
-		if r.Code < 200 && r.Code > 100 {
+		if r.Code < 200 && r.Code > 100 && !t.cancelled {
+			t.cancelled = true
 			m.add(SendCANCEL{Tx: tx})
 		} else if r.Code >= 300 {
 			delete(m.txs, tx)
@@ -232,11 +235,10 @@ func (m *Machine) foreign(t *clientTx, r Response) {
 	d := m.fork(t, r)
 	d.learn(r)
 	m.add(SendACK{Dialog: d.clone(), Seq: t.send.Seq})
-	for _, other := range m.txs {
-		if other.kind == kForeign && other.send.Dialog.RemoteTag == r.ToTag {
-			return // the 2xx again: its BYE is on the way
-		}
+	if slices.Contains(m.caller.foreign, r.ToTag) {
+		return // the 2xx again: its BYE has been sent
 	}
+	m.caller.foreign = append(m.caller.foreign, r.ToTag)
 	m.lastTx++
 	d.LocalSeq++
 	s := Send{Tx: m.lastTx, Method: "BYE", Seq: d.LocalSeq, Dialog: d,
@@ -337,6 +339,9 @@ func (m *Machine) cancel(cause call.Cause) {
 
 func (m *Machine) sendCancel() {
 	m.caller.cancelSent = true
+	if t := m.txs[m.caller.tx]; t != nil {
+		t.cancelled = true
+	}
 	m.add(SendCANCEL{Tx: m.caller.tx, Fields: ReasonFields(m.caller.cause)})
 	m.add(Start{TimerCancel, m.cfg.long()})
 }

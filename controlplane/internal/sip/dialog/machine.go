@@ -90,6 +90,8 @@ type clientTx struct {
 	kind  kind
 	send  Send
 	token Token
+	// cancelled: a CANCEL for it was sent.
+	cancelled bool
 }
 
 // Phase is where the call stands.
@@ -168,15 +170,20 @@ func (m *Machine) Challenged(tx Tx) []Effect {
 	case t.kind == kInvite && (m.phase != Calling || m.caller.tx != tx):
 	case t.kind == kInvite && m.caller.cancelled:
 		m.cancelledBy(call.Signal{Code: 487, Phrase: "Request Terminated"})
+	case (t.kind == kOffer || t.kind == kRefresh) && (m.phase == Leaving || m.phase == Over):
+		if m.local != nil && m.local.tx == tx {
+			m.drop(m.local)
+			m.local = nil
+		}
 	default:
 		n := m.send(t.kind, m.dialogOf(t.send), t.send, t.token)
 		switch t.kind {
 		case kInvite:
 			m.caller.tx = n
-			m.caller.progressed = false
+			m.caller.responded, m.caller.progressed, m.caller.early = false, false, nil
 		case kOffer, kRefresh:
 			if m.local != nil && m.local.tx == tx {
-				m.local.tx = n
+				m.local.tx, m.local.provisional = n, false
 			}
 		}
 	}

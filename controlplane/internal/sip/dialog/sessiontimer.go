@@ -93,7 +93,10 @@ func (m *Machine) refresh() {
 }
 
 func (m *Machine) expired() {
-	if m.phase != ConfirmedPhase && m.phase != Accepted {
+	if m.phase == Accepted {
+		m.add(Start{TimerExpire, m.cfg.T2}) // no BYE before the ACK
+	}
+	if m.phase != ConfirmedPhase {
 		return
 	}
 	m.bye(call.Cause{SIPCause: 408, Text: "Session timer expired"})

@@ -41,6 +41,31 @@ type Registration struct {
 	Version   int64
 }
 
+type RelayChannel struct {
+	Tenant       string
+	ID           string
+	Issuer       string
+	ClientID     string
+	Subject      string
+	SinkKey      string
+	LastSeq      int64
+	DeliveredSeq int64
+	CreatedAt    int64
+	UsedAt       int64
+	ClosedAt     int64
+	Data         []byte
+}
+
+type RelayEvent struct {
+	Tenant     string
+	Channel    string
+	Seq        int64
+	EventKey   string
+	IDKey      string
+	ReceivedAt int64
+	Data       []byte
+}
+
 type Subscription struct {
 	Tenant         string
 	ID             string

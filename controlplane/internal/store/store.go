@@ -59,9 +59,10 @@ type Store struct {
 }
 
 var (
-	_ gateway.Store  = (*Store)(nil)
-	_ gateway.Outbox = (*Store)(nil)
-	_ gateway.Tx     = (*tx)(nil)
+	_ gateway.Store      = (*Store)(nil)
+	_ gateway.Outbox     = (*Store)(nil)
+	_ gateway.RelayStore = (*Store)(nil)
+	_ gateway.Tx         = (*tx)(nil)
 )
 
 // Open connects to the database, waiting for one that does not answer yet, brings

@@ -15,8 +15,12 @@ import (
 // wakeChannel is the name that processes on one PostgreSQL database notify.
 const wakeChannel = "isthmus_wake"
 
-// topicOutbox announces events for the outbox.
-const topicOutbox = "outbox"
+// Topics: events for the outbox, and a change of the relay's channel whose id
+// follows.
+const (
+	topicOutbox = "outbox"
+	topicRelay  = "relay "
+)
 
 // waker tells of changes: within the process at once, to other processes by
 // NOTIFY inside the transaction that makes the change, so that they hear of it
@@ -25,16 +29,25 @@ type waker struct {
 	// origin marks what this process announced, which it need not hear again.
 	origin string
 	outbox chan struct{}
+	relay  chan string
 }
 
 func newWaker() *waker {
-	return &waker{origin: rand.Text(), outbox: make(chan struct{}, 1)}
+	return &waker{origin: rand.Text(), outbox: make(chan struct{}, 1), relay: make(chan string, 1024)}
 }
 
 func (w *waker) signalOutbox() {
 	select {
 	case w.outbox <- struct{}{}:
 	default:
+	}
+}
+
+func (w *waker) signalRelay(channelID string) {
+	select {
+	case w.relay <- channelID:
+	default:
+		// Nobody reads; streams look for themselves now and then.
 	}
 }
 
@@ -48,7 +61,12 @@ func (w *waker) announce(ctx context.Context, db *database, q *queries.Queries, 
 
 func (w *waker) receive(payload string) {
 	origin, topic, _ := strings.Cut(payload, " ")
-	if origin != w.origin && topic == topicOutbox {
+	if origin == w.origin {
+		return
+	}
+	if id, relay := strings.CutPrefix(topic, topicRelay); relay {
+		w.signalRelay(id)
+	} else if topic == topicOutbox {
 		w.signalOutbox()
 	}
 }

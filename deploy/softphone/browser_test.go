@@ -138,7 +138,7 @@ func (tb *tab) login() {
 // audible waits until something is heard from the far end.
 func (tb *tab) audible() {
 	tb.t.Helper()
-	tb.wait(fmt.Sprintf(`document.querySelector('%s').value > 0.2`, id("meter-remote")))
+	tb.wait(fmt.Sprintf(`document.querySelector('%s').ariaValueNow > 20`, id("meter-remote")))
 }
 
 // screenshot keeps a picture when SOFTPHONE_SCREENSHOTS names a directory.

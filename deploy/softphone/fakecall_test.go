@@ -262,7 +262,7 @@ func (g *fakeGateway) hangUp(r *http.Request, _ object) (int, any) {
 }
 
 // callMe rings the phone.
-func (g *fakeGateway) callMe(_ *http.Request, body object) (int, any) {
+func (g *fakeGateway) callMe(body object) (int, any) {
 	id := uuid.NewString()
 	s := &session{g: g, data: object{
 		"mediaSessionId": id, "originatorAddress": "tel:+15550114", "originatorName": "Call-back", "receiverAddress": "tel:" + body["to"].(string), "status": "Initial",

@@ -45,7 +45,7 @@ type fakeGateway struct {
 	life       time.Duration
 }
 
-func newFakeGateway(t *testing.T) *fakeGateway {
+func newFakeGateway(t *testing.T, configure ...func(*devoauth.Config)) *fakeGateway {
 	t.Helper()
 	g := &fakeGateway{
 		t: t, relay: newInbox(), ladder: newInbox(), life: time.Hour,
@@ -59,12 +59,20 @@ func newFakeGateway(t *testing.T) *fakeGateway {
 	cfg.Issuer = g.url + "/oauth"
 	cfg.Subscribers = []devoauth.Subscriber{{Number: alice, Name: "Alice Example"}, {Number: "+15550002", Name: "Bob Example"}}
 	cfg.Clients = []devoauth.Client{{ID: "softphone", Name: "Softphone", RedirectURIs: []string{g.url + "/"}}}
+	for _, c := range configure {
+		c(&cfg)
+	}
 	oauth, err := devoauth.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range oauth.Patterns() {
-		mux.Handle(p, oauth.Handler())
+		mux.Handle(p, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			g.mu.Lock()
+			g.requests = append(g.requests, r.Method+" "+r.URL.Path)
+			g.mu.Unlock()
+			oauth.Handler().ServeHTTP(w, r)
+		}))
 	}
 	page, err := softphone.Handler(settings(g.url))
 	if err != nil {
@@ -94,7 +102,20 @@ func newFakeGateway(t *testing.T) *fakeGateway {
 	mux.HandleFunc("PUT /calls/sessions/{id}/status", g.api(g.update))
 	mux.HandleFunc("DELETE /calls/sessions/{id}", g.api(g.hangUp))
 	mux.HandleFunc("GET /network/numbers", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, 200, demoNumbers) })
-	mux.HandleFunc("POST /network/call", g.api(g.callMe))
+	mux.HandleFunc("POST /network/call", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" {
+			t.Error("the demo network is sent an access token")
+		}
+		var body object
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil || body["to"] != alice {
+			t.Errorf("call me: %v, %v", body, err)
+			return
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		status, answer := g.callMe(body)
+		writeJSON(w, status, answer)
+	})
 	srv.Start()
 	t.Cleanup(func() {
 		for _, i := range []*inbox{g.relay, g.ladder} {

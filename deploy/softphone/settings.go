@@ -44,6 +44,9 @@ type Settings struct {
 	PhoneContext string `json:"phoneContext"`
 	// ICEServers for browsers that need STUN or TURN to reach the media node.
 	ICEServers []ICEServer `json:"iceServers"`
+	// RawAudio turns echo cancellation, noise suppression and gain control off,
+	// so that tests can send tones.
+	RawAudio bool `json:"rawAudio"`
 }
 
 // ICEServer is an RTCIceServer of the WebRTC API.

@@ -48,7 +48,7 @@ func TestOutgoingCall(t *testing.T) {
 	tb.audible()
 
 	tb.click("mute")
-	tb.wait(fmt.Sprintf(`document.querySelector('%s').value < 0.05`, id("meter-remote")))
+	tb.wait(fmt.Sprintf(`document.querySelector('%s').ariaValueNow < 5`, id("meter-remote")))
 	tb.click("mute")
 	tb.audible()
 

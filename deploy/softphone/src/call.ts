@@ -320,6 +320,28 @@ export class Call {
     }
   }
 
+  /** The path to the gateway broke, perhaps because this device moved to another
+   * network: looks for a new one, by an ICE restart. */
+  private async reconnect(): Promise<void> {
+    this.notice = "The media connection to the gateway broke.";
+    this.parts.changed();
+    if (!this.answered || this.busy || !this.peer) return;
+    this.busy = true;
+    const direction = this.heldHere ? "sendonly" : "sendrecv";
+    try {
+      const offer = await this.peer.offer(direction, undefined, true);
+      const s = await this.putStatus(this.heldHere ? "Hold" : "Connected", { offer: { sdp: offer } });
+      await this.peer.accept(s?.answer?.sdp, true);
+      this.notice = "";
+    } catch (e) {
+      this.notice = `The media connection to the gateway broke: ${explain(e)}`;
+      await this.peer.rollback(direction).catch(() => undefined);
+    } finally {
+      this.busy = false;
+      this.parts.changed();
+    }
+  }
+
   private showHold(): void {
     this.set(this.heldHere ? "held" : this.heldThere ? "remote-held" : "connected");
   }
@@ -340,10 +362,7 @@ export class Call {
         this.parts.changed();
       },
       milestone: (m) => this.note(m),
-      failed: (why) => {
-        this.notice = why;
-        this.parts.changed();
-      },
+      failed: () => void this.reconnect(),
     });
     this.peer = peer;
     this.statistics = window.setInterval(() => void peer.received().then((packets) => {
@@ -358,7 +377,8 @@ export class Call {
   private async openMicrophone(): Promise<void> {
     try {
       if (!navigator.mediaDevices) throw new DOMException("", "SecurityError");
-      const stream = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true } });
+      const processed = !this.parts.settings.rawAudio;
+      const stream = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: processed, noiseSuppression: processed, autoGainControl: processed } });
       this.track = stream.getAudioTracks()[0]!;
     } catch (e) {
       const name = e instanceof DOMException ? e.name : "";

@@ -122,8 +122,12 @@ export class LadderView implements JournalEvents {
     head.addEventListener("click", () => {
       const open = head.getAttribute("aria-expanded") !== "true";
       head.setAttribute("aria-expanded", String(open));
-      if (open) row.append(this.detail(e));
-      else row.lastElementChild!.remove();
+      if (!open) return row.lastElementChild!.remove();
+      // Who reads does not want the list to run away.
+      this.follow = false;
+      const detail = this.detail(e);
+      row.append(detail);
+      detail.scrollIntoView({ block: "nearest" });
     });
     return row;
   }

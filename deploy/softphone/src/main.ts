@@ -29,7 +29,7 @@
 //   answer, decline, hangup, mute (aria-pressed), hold, resume, keys
 //   call-again, dismiss   after a call
 //   meter-local, meter-remote
-//                         value: 0 to 1, how loud it is
+//                         aria-valuenow: 0 to 100, how loud it is
 //   remote-audio          the audio element that plays the far end
 //   problem               an error for the user
 //   tab-phone, tab-messages

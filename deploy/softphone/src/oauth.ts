@@ -14,8 +14,9 @@ interface Metadata {
 interface Tokens {
   access: string;
   refresh: string;
-  /** When the access token dies, milliseconds. */
+  /** When the access token dies and how long it lives, milliseconds. */
   expires: number;
+  life: number;
   number: string;
   name: string;
 }
@@ -114,7 +115,7 @@ export class Login {
     const t = this.tokens;
     if (!t) throw new LoginError("You are not logged in.");
     const left = t.expires - Date.now();
-    if (!renew && left > 30_000) return t.access;
+    if (!renew && left > Math.min(30_000, t.life / 4)) return t.access;
     if (!t.refresh) {
       if (!renew && left > 0) return t.access;
       this.lose("Your log-in has expired.");
@@ -192,10 +193,12 @@ export class Login {
     const access = body["access_token"];
     const claims = { ...payload(access), ...payload(String(body["id_token"] ?? "")) };
     const old = this.tokens;
+    const life = Number(body["expires_in"] ?? 300) * 1000;
     return {
       access,
       refresh: String(body["refresh_token"] ?? old?.refresh ?? ""),
-      expires: Date.now() + Number(body["expires_in"] ?? 300) * 1000,
+      expires: Date.now() + life,
+      life,
       number: String(claims["phone_number"] ?? old?.number ?? ""),
       name: String(claims["name"] ?? old?.name ?? ""),
     };

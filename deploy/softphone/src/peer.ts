@@ -7,7 +7,8 @@ import type { Report } from "./journal";
 export interface PeerEvents {
   track(stream: MediaStream): void;
   milestone(r: Report): void;
-  failed(why: string): void;
+  /** ICE or DTLS failed. */
+  failed(): void;
 }
 
 const gatheringTime = 3000; // ms
@@ -39,17 +40,18 @@ export class Peer {
     this.pc.onconnectionstatechange = () => {
       if (this.closed) return;
       if (this.pc.connectionState === "connected") void this.selectedPair();
-      if (this.pc.connectionState === "failed") this.events.failed("The media connection to the gateway failed.");
+      if (this.pc.connectionState === "failed") this.events.failed();
     };
   }
 
-  /** Makes the first or a new offer, with the direction that is wanted. */
-  offer(direction: RTCRtpTransceiverDirection, track?: MediaStreamTrack): Promise<string> {
+  /** Makes the first or a new offer, with the direction that is wanted; restart
+   * looks for a new path to the gateway. */
+  offer(direction: RTCRtpTransceiverDirection, track?: MediaStreamTrack, restart = false): Promise<string> {
     return this.inTurn(async () => {
       this.transceiver ??= this.pc.addTransceiver(track ?? "audio", { direction });
       this.transceiver.direction = direction;
       this.turnOver();
-      await this.pc.setLocalDescription(await this.pc.createOffer());
+      await this.pc.setLocalDescription(await this.pc.createOffer({ iceRestart: restart }));
       return this.described();
     });
   }
@@ -100,8 +102,19 @@ export class Peer {
   /** Takes back an offer that was refused. */
   rollback(direction: RTCRtpTransceiverDirection): Promise<void> {
     return this.inTurn(async () => {
-      if (this.pc.signalingState === "have-local-offer") await this.pc.setLocalDescription({ type: "rollback" });
+      const before = this.pc.currentRemoteDescription;
+      if (this.pc.signalingState !== "have-local-offer" || !before) return;
+      await this.pc.setLocalDescription({ type: "rollback" });
       if (this.transceiver) this.transceiver.direction = direction;
+      // Chromium hears nothing after a rollback until what was agreed on before
+      // is agreed on once more.
+      if (before.type === "offer") {
+        await this.pc.setRemoteDescription(before);
+        await this.pc.setLocalDescription(await this.pc.createAnswer());
+      } else {
+        await this.pc.setLocalDescription(await this.pc.createOffer());
+        await this.pc.setRemoteDescription(before);
+      }
     });
   }
 

@@ -1,6 +1,6 @@
 // The phone: at most one call at a time on the line, remembered over reloads.
 
-import { explain, type Api } from "./api";
+import type { Api } from "./api";
 import { Call, type CallParts, type Remembered, type Session } from "./call";
 import type { Trace } from "./journal";
 import type { Line } from "./line";
@@ -22,7 +22,8 @@ export class Phone {
   private readonly parts: CallParts;
 
   constructor(
-    private readonly settings: Settings, private readonly api: Api, private readonly line: Line, private readonly sound: Sound, trace: Trace,
+    private readonly settings: Settings, private readonly api: Api, private readonly line: Line, private readonly sound: Sound,
+    private readonly trace: Trace,
   ) {
     this.parts = { settings, api, sound, trace, changed: () => this.changed() };
     line.onEvent = (kind, data) => this.take(kind, data as Partial<Session>);
@@ -50,9 +51,19 @@ export class Phone {
 
   /** Asks the demo network to call this phone. */
   async callMe(): Promise<void> {
-    await this.api.post(`${this.settings.networkUrl}/call`, { to: this.line.number }).catch((e: unknown) => {
-      throw new Error(`The network cannot call you: ${explain(e)}`);
-    });
+    const body = JSON.stringify({ to: this.line.number });
+    this.trace({ from: "device", to: "network", title: "POST call (call me)", text: `POST ${new URL(this.settings.networkUrl).pathname}/call\nContent-Type: application/json\n\n${body}` });
+    const response = await fetch(`${this.settings.networkUrl}/call`, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+    const text = await response.text();
+    this.trace({ from: "network", to: "device", title: `${response.status} ${response.ok ? "calling" : "refused"}`, text, failed: !response.ok });
+    if (response.ok) return;
+    let why = `HTTP ${response.status}`;
+    try {
+      why = (JSON.parse(text) as { error?: string }).error ?? why;
+    } catch {
+      // The status has to do.
+    }
+    throw new Error(`The network cannot call you: ${why}.`);
   }
 
   async demoNumbers(): Promise<DemoNumber[]> {

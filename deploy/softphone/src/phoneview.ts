@@ -172,12 +172,22 @@ export class PhoneView {
     }
   }
 
+  private level(id: string, level: number): void {
+    const percent = String(Math.round(level * 100));
+    const meter = element(id);
+    if (meter.getAttribute("aria-valuenow") === percent) return;
+    meter.setAttribute("aria-valuenow", percent);
+    (meter.firstElementChild as HTMLElement).style.clipPath = `inset(0 ${100 - Number(percent)}% 0 0 round 1rem)`;
+  }
+
   private readonly frame = (): void => {
     requestAnimationFrame(this.frame);
     const call = this.phone.call;
     if (!call) return;
-    element<HTMLMeterElement>("meter-local").value = call.localLevel();
-    element<HTMLMeterElement>("meter-remote").value = call.remoteLevel();
+    if (!call.over) {
+      this.level("meter-local", call.localLevel());
+      this.level("meter-remote", call.remoteLevel());
+    }
     const seconds = call.startedAt && !call.over ? Math.floor((Date.now() - call.startedAt) / 1000) : -1;
     const two = (n: number) => String(n).padStart(2, "0");
     const text = seconds < 0 ? "" : `${seconds >= 3600 ? `${Math.floor(seconds / 3600)}:` : ""}${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}`;

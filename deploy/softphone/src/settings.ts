@@ -14,6 +14,7 @@ export interface Settings {
   networkUrl: string;
   phoneContext: string;
   iceServers: RTCIceServer[];
+  rawAudio: boolean;
 }
 
 /** Reads settings.json; URLs in it may be relative to the page. */

@@ -1,0 +1,209 @@
+// Package sipp runs SIPp as a telephone of the far end: its scenarios call or are
+// called, change the session and hang up when the test says so. SIPp does the
+// signaling only; an audio.Endpoint beside it plays and hears.
+package sipp
+
+import (
+	"embed"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"text/template"
+	"time"
+
+	"github.com/isthmus-gateway/isthmus/deploy/e2e/condition"
+	"github.com/isthmus-gateway/isthmus/deploy/e2e/port"
+	"github.com/isthmus-gateway/isthmus/deploy/e2e/process"
+)
+
+//go:embed scenario/*.xml
+var files embed.FS
+
+var scenarios = template.Must(template.ParseFS(files, "scenario/*.xml"))
+
+// Config of a telephone.
+type Config struct {
+	// Media is the RTP port that its descriptions name.
+	Media int
+	// ALaw offers and answers PCMA in place of PCMU.
+	ALaw bool
+	// TCP in place of UDP.
+	TCP bool
+	// Port to be called at; 0 takes a free one.
+	Port int
+
+	// Early answers with 183 and media before it answers for good.
+	Early bool
+	// Cancelled expects a CANCEL in place of answering.
+	Cancelled bool
+
+	// Refused is the final response a caller expects in place of an answer.
+	Refused int
+	// From and Name of a caller.
+	From, Name string
+	// To is the number that a caller calls, at the address Via.
+	To, Via string
+}
+
+// Telephone is a running SIPp.
+type Telephone struct {
+	*process.Process
+	t        testing.TB
+	address  string
+	messages string
+	tcp      bool
+}
+
+// Listen starts a telephone that takes one call.
+func Listen(t testing.TB, c Config) *Telephone {
+	t.Helper()
+	return start(t, "callee.xml", c, "127.0.0.1:9")
+}
+
+// Call starts a telephone that makes one call.
+func Call(t testing.TB, c Config) *Telephone {
+	t.Helper()
+	return start(t, "caller.xml", c, c.Via, "-s", c.To)
+}
+
+func start(t testing.TB, scenario string, c Config, remote string, args ...string) *Telephone {
+	t.Helper()
+	path := process.Find(t, "sipp", "sip-tester")
+	if c.Port == 0 {
+		c.Port = port.Free(t)
+	}
+	dir := t.TempDir()
+	var text strings.Builder
+	values := struct {
+		Config
+		Payload int
+		Codec   string
+	}{c, 0, "PCMU"}
+	if c.ALaw {
+		values.Payload, values.Codec = 8, "PCMA"
+	}
+	if err := scenarios.ExecuteTemplate(&text, scenario, values); err != nil {
+		t.Fatal(err)
+	}
+	// SIPp has no key of its own for a port beside its own media.
+	file := filepath.Join(dir, scenario)
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(text.String(), "[rtp_port]", strconv.Itoa(c.Media))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	transport := "u1"
+	if c.TCP {
+		transport = "t1"
+	}
+	p := &Telephone{t: t, address: fmt.Sprintf("127.0.0.1:%d", c.Port), messages: filepath.Join(dir, "messages"), tcp: c.TCP}
+	p.Process = process.Start(t, process.Config{
+		Name: "sipp " + scenario, Path: path, Dir: dir, Quick: true,
+		Args: append(args, remote, "-sf", file, "-t", transport, "-i", "127.0.0.1", "-p", strconv.Itoa(c.Port),
+			"-m", "1", "-nostdin", "-timeout", "120s", "-timeout_error", "-aa",
+			"-trace_msg", "-message_file", p.messages, "-trace_err", "-error_file", filepath.Join(dir, "errors"),
+			"-mp", strconv.Itoa(port.Range(t, 4))),
+	})
+	t.Cleanup(func() {
+		if t.Failed() {
+			found, _ := os.ReadFile(filepath.Join(dir, "errors")) // there may be none
+			t.Logf("sipp %s:\n%s\n%s", scenario, found, p.Messages())
+		}
+	})
+	if scenario == "callee.xml" {
+		condition.Await(t, 10*time.Second, "sipp to listen", func() error { return listening(c) })
+	}
+	return p
+}
+
+// listening reports whether the port of a telephone is taken.
+func listening(c Config) error {
+	address := fmt.Sprintf("127.0.0.1:%d", c.Port)
+	if c.TCP {
+		l, err := net.Listen("tcp", address)
+		if err == nil {
+			l.Close()
+			return fmt.Errorf("nobody listens on %s", address)
+		}
+		return nil
+	}
+	conn, err := net.ListenPacket("udp", address)
+	if err == nil {
+		conn.Close()
+		return fmt.Errorf("nobody listens on %s", address)
+	}
+	return nil
+}
+
+// Address of the telephone, host:port.
+func (p *Telephone) Address() string { return p.address }
+
+// Messages that were sent and received.
+func (p *Telephone) Messages() string {
+	text, err := os.ReadFile(p.messages)
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// AwaitMessage waits until something in the messages matches.
+func (p *Telephone) AwaitMessage(within time.Duration, pattern string) []string {
+	p.t.Helper()
+	expression := regexp.MustCompile(pattern)
+	var found []string
+	condition.Await(p.t, within, "sipp to see "+pattern, func() error {
+		if found = expression.FindStringSubmatch(p.Messages()); found == nil {
+			return fmt.Errorf("it has not (running: %v)", p.Running())
+		}
+		return nil
+	})
+	return found
+}
+
+// AwaitAnswered waits until the call is answered and acknowledged.
+func (p *Telephone) AwaitAnswered(within time.Duration) {
+	p.t.Helper()
+	p.AwaitMessage(within, `\nACK sip:`)
+}
+
+// Do gives the telephone a command in its answered call: hold, resume or bye.
+func (p *Telephone) Do(command string) {
+	p.t.Helper()
+	p.AwaitAnswered(10 * time.Second)
+	callID := p.AwaitMessage(10*time.Second, `(?i)\nCall-ID:\s*([^\r\n]+)`)[1]
+	network := "udp"
+	if p.tcp {
+		network = "tcp"
+	}
+	conn, err := net.Dial(network, p.address)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer conn.Close()
+	_, err = conn.Write([]byte(strings.Join([]string{
+		"MESSAGE sip:sipp@" + p.address + " SIP/2.0",
+		fmt.Sprintf("Via: SIP/2.0/%s %s;branch=z9hG4bK%d", strings.ToUpper(network), conn.LocalAddr(), time.Now().UnixNano()),
+		"Max-Forwards: 70",
+		"From: <sip:test@127.0.0.1>;tag=test",
+		"To: <sip:sipp@" + p.address + ">",
+		"Call-ID: " + callID,
+		"CSeq: 1 MESSAGE",
+		"Subject: " + command,
+		"Content-Length: 0", "", "",
+	}, "\r\n")))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// AwaitSuccess waits until the scenario has been played to its end.
+func (p *Telephone) AwaitSuccess(within time.Duration) {
+	p.t.Helper()
+	if code := p.Await(within); code != 0 {
+		p.t.Fatalf("sipp ends with code %d: the call did not go by the scenario", code)
+	}
+}

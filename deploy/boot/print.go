@@ -30,6 +30,7 @@ func Print(w io.Writer, config any) error {
 // holds it, and what it means. Keys of list elements follow their list as key[].
 func Reference(w io.Writer, config any) error {
 	var b bytes.Buffer
+	b.WriteString("# Configuration\n\nEvery key with its default. A key with [] belongs to each element of a list or map.\n\n")
 	b.WriteString("| key | default | meaning |\n| --- | --- | --- |\n")
 	for _, k := range keysOf(config) {
 		writeReference(&b, k)

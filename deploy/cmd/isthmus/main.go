@@ -43,6 +43,9 @@ func (printCmd) Run(c *cli) error {
 	return boot.Print(os.Stdout, config)
 }
 
+// The reference that is read without a build.
+//go:generate sh -c "go run . config reference > ../../configuration.md"
+
 type referenceCmd struct{}
 
 func (referenceCmd) Run() error { return boot.Reference(os.Stdout, defaults()) }

@@ -109,10 +109,13 @@ func (m *Machine) prack(r Request) {
 		m.add(Respond{Req: r.ID, Code: 200, Phrase: "OK"})
 	case sdp != "" || c.answered:
 		c.answered = true
-		if r.Body.Content != "" {
+		switch {
+		case r.Body.Content != "" && m.remote != nil:
+			m.add(Respond{Req: r.ID, Code: 500, Phrase: "Request Pending", Fields: []Field{{"Retry-After", fmt.Sprint(m.cfg.Rand(11))}}})
+		case r.Body.Content != "":
 			// A new offer (RFC 3262 5): answered in the PRACK's 200.
 			m.offered(&m.d, r, false)
-		} else {
+		default:
 			m.add(Respond{Req: r.ID, Code: 200, Phrase: "OK"})
 		}
 	default:

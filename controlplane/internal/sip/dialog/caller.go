@@ -73,11 +73,19 @@ func (m *Machine) attempt() {
 	if m.cfg.Reliable == "required" {
 		s.Fields = append(s.Fields, Field{"Require", "100rel"})
 	}
-	c.responded, c.progressed = false, false
-	c.early = nil
+	m.restart()
 	c.tx = m.send(kInvite, &m.d, s, 0)
 	if c.target+1 < m.cfg.Targets {
 		m.add(Start{TimerAttempt, m.cfg.Attempt})
+	}
+}
+
+// restart forgets what the last INVITE brought, before the next one.
+func (m *Machine) restart() {
+	m.caller.responded, m.caller.progressed, m.caller.early = false, false, nil
+	if m.remote != nil {
+		m.add(Respond{Req: m.remote.req, Code: 481, Phrase: "Call/Transaction Does Not Exist"})
+		m.remote = nil
 	}
 }
 
@@ -129,7 +137,9 @@ func (m *Machine) provisional(t *clientTx, r Response) {
 	}
 	c.progressed = true
 	if r.Code == 199 {
-		c.early = slices.DeleteFunc(c.early, func(e *earlyDialog) bool { return e.RemoteTag == r.ToTag })
+		if e := c.find(r.ToTag); e != nil {
+			e.answered = false // nothing more is sent in it, but its CSeq stays known
+		}
 		return
 	}
 	e := c.find(r.ToTag)
@@ -233,6 +243,9 @@ func (m *Machine) accepted(tx Tx, t *clientTx, r Response) {
 // foreign acknowledges a 2xx of another branch and ends that dialog at once.
 func (m *Machine) foreign(t *clientTx, r Response) {
 	d := m.fork(t, r)
+	if e := m.caller.find(r.ToTag); e != nil {
+		d.LocalSeq = e.LocalSeq // a PRACK may have gone before
+	}
 	d.learn(r)
 	m.add(SendACK{Dialog: d.clone(), Seq: t.send.Seq})
 	if slices.Contains(m.caller.foreign, r.ToTag) {

@@ -144,13 +144,17 @@ func (m *Machine) send(k kind, d *State, s Send, token Token) Tx {
 	return s.Tx
 }
 
-// dialogOf finds the dialog whose CSeq a transaction uses.
+// dialogOf finds the dialog whose CSeq a transaction uses; nil for an early dialog
+// that is no more.
 func (m *Machine) dialogOf(s Send) *State {
 	if m.phase == Calling {
-		if e := m.caller.find(s.Dialog.RemoteTag); e != nil && s.Method != "INVITE" {
+		if s.Method == "INVITE" {
+			return &m.d
+		}
+		if e := m.caller.find(s.Dialog.RemoteTag); e != nil {
 			return &e.State
 		}
-		return &m.d
+		return nil
 	}
 	if s.Dialog.RemoteTag == m.d.RemoteTag {
 		return &m.d
@@ -175,12 +179,22 @@ func (m *Machine) Challenged(tx Tx) []Effect {
 			m.drop(m.local)
 			m.local = nil
 		}
+	case t.kind == kPRACK && m.phase != Calling && t.send.Dialog.RemoteTag != m.d.RemoteTag:
+		// The call was answered in another branch.
+	case m.dialogOf(t.send) == nil:
+		if m.local != nil && m.local.tx == tx {
+			m.waiting = append([]*localOffer{m.local}, m.waiting...)
+			m.local = nil
+			m.startNext()
+		}
 	default:
+		if t.kind == kInvite {
+			m.restart()
+		}
 		n := m.send(t.kind, m.dialogOf(t.send), t.send, t.token)
 		switch t.kind {
 		case kInvite:
 			m.caller.tx = n
-			m.caller.responded, m.caller.progressed, m.caller.early = false, false, nil
 		case kOffer, kRefresh:
 			if m.local != nil && m.local.tx == tx {
 				m.local.tx, m.local.provisional = n, false

@@ -158,6 +158,9 @@ func (m *Machine) offerResponse(tx Tx, t *clientTx, r Response) {
 	switch {
 	case r.Code < 300:
 		d := m.dialogOf(t.send)
+		if d == nil {
+			d = &t.send.Dialog // it ended meanwhile
+		}
 		d.learn(r)
 		if t.send.Body.Content != "" {
 			d.LocalSDP = t.send.Body.Content

@@ -28,6 +28,7 @@ func (w *Watcher) Close() { w.hub.remove(w) }
 type hub struct {
 	buffer int
 	count  atomic.Int32
+	joined atomic.Uint64 // watchers that ever came
 
 	mu       sync.RWMutex
 	watchers map[*Watcher]struct{}
@@ -42,6 +43,7 @@ func (h *hub) subscribe() *Watcher {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.watchers[w] = struct{}{}
+	h.joined.Add(1)
 	h.count.Store(int32(len(h.watchers)))
 	return w
 }

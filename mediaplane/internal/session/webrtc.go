@@ -39,7 +39,8 @@ type webrtcLeg struct {
 	keyedAt   time.Time
 	failed    bool
 	closed    bool
-	saved     []dtlssrtp.Source
+	saved     []dtlssrtp.Source // of the checkpoint sent last
+	savedFor  uint64            // watchers that had come by then
 
 	// path to send on; read without the lock by DTLS and by the mux.
 	path      atomic.Pointer[icelite.Path]
@@ -369,6 +370,7 @@ func (l *webrtcLeg) tick(now time.Time) {
 	}
 }
 
+// checkpoint reports what another node would need, if it is news to a watcher.
 func (l *webrtcLeg) checkpoint(force bool) {
 	if l.transform == nil || !l.session.node.hub.watched() {
 		return
@@ -384,10 +386,11 @@ func (l *webrtcLeg) checkpoint(force bool) {
 		sources = append(sources, dtlssrtp.Source{SSRC: ssrc, Outgoing: true, Index: index, RTCPIndex: l.transform.RTCPIndex(ssrc)})
 	}
 	slices.SortFunc(sources, func(a, b dtlssrtp.Source) int { return int(int64(a.SSRC) - int64(b.SSRC)) })
-	if !force && slices.Equal(sources, l.saved) {
+	joined := l.session.node.hub.joined.Load()
+	if !force && joined == l.savedFor && slices.Equal(sources, l.saved) {
 		return
 	}
-	l.saved = sources
+	l.saved, l.savedFor = sources, joined
 	keys := l.transform.Keys()
 	state := &mediav1.SRTPState{Profile: profileTo(keys.Profile), LocalMaster: keys.Local, RemoteMaster: keys.Remote}
 	for _, src := range sources {

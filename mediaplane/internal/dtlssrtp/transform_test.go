@@ -92,6 +92,58 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// Packets with and without CSRCs and extensions follow one another.
+func TestHeadersMixed(t *testing.T) {
+	for _, p := range Profiles() {
+		here, there := pair(t, p)
+		for i := range uint16(20) {
+			in := rtp.Packet{Header: rtp.Header{Version: 2, SSRC: 7, SequenceNumber: i}, Payload: []byte("some payload")}
+			if i%3 == 1 {
+				in.CSRC = []uint32{1, 2, 3}
+			}
+			if i%4 == 2 {
+				if err := in.SetExtension(1, []byte{9, 9}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			plain, err := in.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			protected, err := here.Protect(nil, plain, 7, uint64(i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := there.Unprotect(nil, protected); err != nil || !bytes.Equal(got, plain) {
+				t.Fatalf("%s packet %d: %x %v, want %x", p, i, got, err, plain)
+			}
+		}
+	}
+}
+
+func BenchmarkTransform(b *testing.B) {
+	for _, p := range Profiles() {
+		b.Run(p.String(), func(b *testing.B) {
+			k, back := keys(p)
+			here, _ := NewTransform(k, nil)
+			there, _ := NewTransform(back, nil)
+			plain := append(rtpPacket(7, 0)[:12], make([]byte, 160)...)
+			one, two := make([]byte, 0, 2048), make([]byte, 0, 2048)
+			b.ReportAllocs()
+			for i := range b.N {
+				plain[2], plain[3] = byte(i>>8), byte(i)
+				protected, err := here.Protect(one, plain, 7, uint64(i))
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := there.Unprotect(two, protected); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func TestGarbage(t *testing.T) {
 	_, there := pair(t, AES128GCM)
 	for _, raw := range [][]byte{nil, {0x80}, make([]byte, 12), bytes.Repeat([]byte{0xff}, 50), rtpPacket(1, 1)[:13]} {

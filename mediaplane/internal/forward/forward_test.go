@@ -319,6 +319,23 @@ func TestFilteredPayloads(t *testing.T) {
 	}
 }
 
+// So do payload types that nobody announced: comfort noise, for instance.
+func TestUnknownPayloads(t *testing.T) {
+	b := setup()
+	b.feed("A", packet(0, 1, 0, 1), frame)
+	first := b.sink.last(t)
+	if v := b.feed("A", packet(13, 2, 160, 1, 60), frame); v != Malformed {
+		t.Errorf("verdict %d, want Malformed", v)
+	}
+	b.feed("A", packet(0, 3, 320, 1), frame)
+	if p := b.sink.last(t); p.SequenceNumber != first.SequenceNumber+1 || p.Timestamp != first.Timestamp+320 {
+		t.Errorf("%d/%d does not follow %d/%d", p.SequenceNumber, p.Timestamp, first.SequenceNumber, first.Timestamp)
+	}
+	if c := b.State()[0].Counters; c.Lost != 0 || c.Malformed != 1 {
+		t.Errorf("lost %d malformed %d, want 0 and 1", c.Lost, c.Malformed)
+	}
+}
+
 func TestHold(t *testing.T) {
 	b := setup()
 	b.feed("A", packet(0, 1, 0, 1), frame)
@@ -634,5 +651,23 @@ func TestIndices(t *testing.T) {
 	}
 	if got := b.Outgoing("B")[0xbbbb]; got != 1 {
 		t.Errorf("Outgoing says %x", got)
+	}
+}
+
+// silent is a Sink that keeps nothing.
+type silent struct{ recorder }
+
+func (*silent) SendRTP(string, []byte, uint32, uint64) SendResult { return Sent }
+
+func BenchmarkReceive(b *testing.B) {
+	table := New(&silent{}, rand.New(rand.NewPCG(1, 2)))
+	table.Apply(setup().cfg, epoch)
+	raw := packet(0, 0, 0, 1)
+	now := epoch
+	b.ReportAllocs()
+	for i := range b.N {
+		rewrite(raw, false, 0, uint16(i), uint32(i)*160, 1)
+		now = now.Add(frame)
+		table.Receive("A", raw, now)
 	}
 }

@@ -181,9 +181,7 @@ func (t *Table) Receive(leg string, packet []byte, now time.Time) Verdict {
 		s = t.stream(leg, h)
 	}
 	if s == nil {
-		if streams := t.byLeg[leg]; len(streams) > 0 {
-			streams[0].counters.Malformed++
-		}
+		t.unknown(leg, h, ok)
 		return Malformed
 	}
 	format := s.formats[h.payload]
@@ -235,6 +233,25 @@ func (t *Table) Receive(leg string, packet []byte, now time.Time) Verdict {
 		s.counters.Gated++
 	}
 	return verdict
+}
+
+// unknown counts a packet that is for no stream. One of a known source has a
+// place in its sequence all the same, which must not look like a loss.
+func (t *Table) unknown(leg string, h header, isRTP bool) {
+	streams := t.byLeg[leg]
+	if len(streams) == 0 {
+		return
+	}
+	s := streams[0]
+	if source := t.bySource(leg, h.ssrc); isRTP && source != nil {
+		s = source
+		if ext, ok := s.in.sequence(h); ok {
+			for _, l := range s.links {
+				l.to.out.skip(s, ext)
+			}
+		}
+	}
+	s.counters.Malformed++
 }
 
 // gate starts new mappings at the outputs: what is held back is no loss.

@@ -149,7 +149,7 @@ type offer struct {
 func (a *API) offers() []offer {
 	g := a.deps.Gateway
 	events := func(generation string) subscriptions {
-		return subscriptions{gateway: g, dialect: dialects[generation], now: a.deps.Clock}
+		return subscriptions{gateway: g, dialect: dialects[generation]}
 	}
 	return []offer{
 		{"webrtc-registration", R31, []string{"v0.4", "v0.4rc1", "vwip"}, registrationsR31{g}.bindings()},

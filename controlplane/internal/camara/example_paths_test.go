@@ -23,11 +23,13 @@ func TestExamplePaths(t *testing.T) {
 	)
 	request := func(generation, detail string, change func(*gateway.SubscribeRequest)) gateway.SubscribeRequest {
 		r := gateway.SubscribeRequest{
-			DeviceID: device, Types: []call.EventType{call.SessionInvitation}, Generation: generation,
+			Types: []call.EventType{call.SessionInvitation}, Generation: generation,
 			Sink: call.Sink{URL: "https://relay.example.com/endpoint"}, Echo: []byte(detail),
 		}
 		if detail == byRegistration {
 			r.RegistrationID = registration
+		} else {
+			r.DeviceID = device
 		}
 		if change != nil {
 			change(&r)

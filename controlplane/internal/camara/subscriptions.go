@@ -16,7 +16,6 @@ import (
 type subscriptions struct {
 	gateway Gateway
 	dialect dialect
-	now     func() time.Time
 }
 
 func (s subscriptions) bindings() map[string]binding {
@@ -83,18 +82,12 @@ func (s subscriptions) create(ctx context.Context, x *exchange) (answer, error) 
 	}
 	detail := x.body.object("config").object("subscriptionDetail")
 	shown := "deviceId"
+	if !detail.has(shown) {
+		shown = "registrationId"
+		request.RegistrationID = foldUUID(detail.text(shown))
+	}
 	request.DeviceID = foldUUID(detail.text("deviceId"))
-	if !detail.has("deviceId") {
-		r, err := s.registration(ctx, x, detail)
-		if err != nil {
-			return answer{}, err
-		}
-		request.RegistrationID, request.DeviceID, shown = r.ID, r.DeviceID, "registrationId"
-	}
-	if request.Echo, err = echo(detail, shown); err != nil {
-		return answer{}, err
-	}
-	return s.subscribe(ctx, x, request)
+	return s.subscribe(ctx, x, request, shown)
 }
 
 // request reads what all generations have in common. The scopes of the types are
@@ -114,7 +107,7 @@ func (s subscriptions) request(x *exchange) (r gateway.SubscribeRequest, err err
 	}
 	r.Sink.URL = x.body.text("sink")
 	if x.body.has("sinkCredential") {
-		r.Sink.AccessToken, r.Sink.AccessTokenExpires, err = s.credential(x.body.object("sinkCredential"))
+		r.Sink.AccessToken, r.Sink.AccessTokenExpires, err = credential(x.body.object("sinkCredential"))
 	}
 	return r, err
 }
@@ -137,18 +130,27 @@ func (s subscriptions) types(x *exchange) ([]call.EventType, error) {
 	return types, nil
 }
 
-func (s subscriptions) credential(o object) (token string, expires time.Time, err error) {
+func credential(o object) (token string, expires time.Time, err error) {
 	at, err := o.time("accessTokenExpiresUtc")
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	if !at.After(s.now()) {
-		return "", time.Time{}, refuse(call.InvalidArgument, "sinkCredential.accessTokenExpiresUtc: the token has expired already.")
-	}
 	return o.text("accessToken"), *at, nil
 }
 
-func (s subscriptions) subscribe(ctx context.Context, x *exchange, r gateway.SubscribeRequest) (answer, error) {
+// subscribe echoes the named properties of the detail from now on.
+func (s subscriptions) subscribe(ctx context.Context, x *exchange, r gateway.SubscribeRequest, echoed ...string) (answer, error) {
+	detail := x.body.object("config").object("subscriptionDetail")
+	shown := map[string]any{}
+	for _, key := range echoed {
+		if detail.has(key) {
+			shown[key] = detail[key]
+		}
+	}
+	var err error
+	if r.Echo, err = json.Marshal(shown); err != nil {
+		return answer{}, err
+	}
 	subscription, err := s.gateway.Subscribe(ctx, x.principal, r)
 	if err != nil {
 		return answer{}, err
@@ -186,7 +188,7 @@ func (s subscriptions) update(ctx context.Context, x *exchange) (answer, error) 
 		return answer{}, err
 	}
 	if x.body.has("sinkCredential") {
-		token, expires, err := s.credential(x.body.object("sinkCredential"))
+		token, expires, err := credential(x.body.object("sinkCredential"))
 		if err != nil {
 			return answer{}, err
 		}

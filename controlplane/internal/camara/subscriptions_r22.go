@@ -2,7 +2,6 @@ package camara
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -45,67 +44,15 @@ func (s subscriptionsR22) create(ctx context.Context, x *exchange) (answer, erro
 	}
 	detail := x.body.object("config").object("subscriptionDetail")
 	request.DeviceID = foldUUID(detail.text("deviceId"))
-	if detail.has("registrationId") {
-		r, err := s.registration(ctx, x, detail)
-		if err != nil {
-			return answer{}, err
-		}
-		request.RegistrationID, request.DeviceID = r.ID, r.DeviceID
-	}
+	request.RegistrationID = foldUUID(detail.text("registrationId"))
 	if slices.Contains(request.Types, call.SessionStatus) {
-		if request.SessionID, err = s.session(ctx, x, detail, request.RegistrationID); err != nil {
-			return answer{}, err
+		session := detail.text("sessionId")
+		if session == "" {
+			session = detail.text("mediaSessionId")
 		}
+		request.SessionID = foldUUID(session)
 	}
-	if request.Echo, err = echo(detail, "registrationId", "deviceId", "sessionId", "mediaSessionId"); err != nil {
-		return answer{}, err
-	}
-	return s.subscribe(ctx, x, request)
-}
-
-// session that the detail names, if any; it must be one of the registration.
-func (s subscriptionsR22) session(ctx context.Context, x *exchange, detail object, registration string) (string, error) {
-	key := "sessionId"
-	if !detail.has(key) {
-		key = "mediaSessionId"
-	}
-	id := foldUUID(detail.text(key))
-	if id == "" {
-		return "", nil
-	}
-	m, err := s.gateway.Session(ctx, x.principal, id)
-	switch {
-	case call.CodeOf(err) == call.NotFound, err == nil && registration != "" && m.RegistrationID != registration:
-		return "", refuse(call.SubscriptionMismatch, "%s is not a session of the registration.", key)
-	case err != nil:
-		return "", err
-	}
-	return m.ID, nil
-}
-
-// registration that the detail names, for the caller's token.
-func (s subscriptions) registration(ctx context.Context, x *exchange, detail object) (call.Registration, error) {
-	r, err := s.gateway.Registration(ctx, x.principal, foldUUID(detail.text("registrationId")))
-	switch {
-	case call.CodeOf(err) == call.NotFound:
-		return r, refuse(call.SubscriptionMismatch, "registrationId is not a registration of this subscriber and application.")
-	case err != nil:
-		return r, err
-	case detail.has("deviceId") && foldUUID(detail.text("deviceId")) != r.DeviceID:
-		return r, refuse(call.InvalidArgument, "config.subscriptionDetail.deviceId is not the device of registrationId.")
-	}
-	return r, nil
-}
-
-// echo is what of a subscription's detail is shown again.
-func echo(detail object, keys ...string) ([]byte, error) {
-	shown := map[string]any{}
-	for _, k := range keys {
-		if v, ok := detail[k]; ok {
-			shown[k] = v
-		}
-	}
-	return json.Marshal(shown)
+	return s.subscribe(ctx, x, request, "registrationId", "deviceId", "sessionId", "mediaSessionId")
 }
 
 // ownHeaders are set by the gateway or belong to one connection, so that a

@@ -26,8 +26,17 @@ func (b *BrowserLeg) describedBy(remote *sdp.WebRTC, text string) {
 	b.RemoteUfrag, b.RemotePassword = remote.Ufrag, remote.Password
 	b.RemoteFingerprints = remote.Fingerprints
 	b.Direction = remote.Direction.Reverse()
-	b.Active = remote.LocalSetup("") == sdp.SetupActive
+	b.Active = remote.LocalSetup(b.setup()) == sdp.SetupActive
 	b.SDP.Remote = text
+}
+
+// setup is the gateway's part in the DTLS association as it is, which a later
+// offer keeps where it leaves the choice (RFC 8842 5.3).
+func (b *BrowserLeg) setup() string {
+	if b.Active {
+		return sdp.SetupActive
+	}
+	return sdp.SetupPassive
 }
 
 // endpoint is the gateway's side of a leg as descriptions show it.
@@ -43,7 +52,7 @@ func (lc *liveCall) endpoint(b *BrowserLeg, codecs []sdp.Codec) sdp.Endpoint {
 func (lc *liveCall) browserAnswer(b *BrowserLeg, offer *sdp.WebRTC) (string, error) {
 	return b.SDP.describe(func(id, version uint64) (string, error) {
 		e := lc.endpoint(b, b.Codecs)
-		e.SessionID, e.Version = id, version
+		e.SessionID, e.Version, e.Setup = id, version, b.setup()
 		return offer.Answer(e)
 	})
 }

@@ -83,17 +83,25 @@ func New(ctx context.Context, c Config, d Deps) (*Gateway, error) {
 func (g *Gateway) Run(ctx context.Context) error {
 	defer g.background.Wait()
 	defer g.endLife()
+	defer g.stopTimers()
 	return g.runTimers(ctx)
 }
 
-// Shutdown takes no more calls and ends those there are, unless they are to be
-// kept; it waits for the ends to be told until ctx is done.
+// stopTimers ends what calls wait for.
+func (g *Gateway) stopTimers() {
+	for _, lc := range g.held() {
+		lc.mu.Lock()
+		lc.stopWaiting()
+		lc.mu.Unlock()
+	}
+}
+
+// Shutdown takes no more calls and ends those there are; it waits for the ends to
+// be told until ctx is done. Of calls that are to be kept it ends only those in
+// set-up, with which no other process can go on.
 func (g *Gateway) Shutdown(ctx context.Context) {
 	g.stopOnce.Do(func() { close(g.stopped) })
-	if g.config.KeepCalls {
-		return
-	}
-	g.endAll(ctx)
+	g.endAll(ctx, !g.config.KeepCalls)
 }
 
 func (g *Gateway) stopping() bool {

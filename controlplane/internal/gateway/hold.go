@@ -22,8 +22,10 @@ func (g *Gateway) hold(ctx context.Context, lc *liveCall, m *call.MediaSession, 
 		err   error
 	}
 	done := make(chan outcome, 1)
+	// answered, under the call's lock: the device was told that it went well.
+	answered := false
 	g.later(inDialogLimit, func(ctx context.Context) {
-		shown, err := g.renegotiate(ctx, lc, m, r)
+		shown, err := g.renegotiate(ctx, lc, m, r, &answered)
 		done <- outcome{shown, err}
 	})
 	patience := time.NewTimer(g.config.HoldWait)
@@ -36,6 +38,12 @@ func (g *Gateway) hold(ctx context.Context, lc *liveCall, m *call.MediaSession, 
 	case <-patience.C:
 		lc.mu.Lock()
 		defer lc.mu.Unlock()
+		select {
+		case o := <-done:
+			return o.shown, o.err
+		default:
+		}
+		answered = true
 		shown := *m
 		if !shown.Status.Final() {
 			shown.Status = r.Status
@@ -45,7 +53,7 @@ func (g *Gateway) hold(ctx context.Context, lc *liveCall, m *call.MediaSession, 
 }
 
 // renegotiate changes the direction of a session toward the network.
-func (g *Gateway) renegotiate(ctx context.Context, lc *liveCall, m *call.MediaSession, r StatusRequest) (call.MediaSession, error) {
+func (g *Gateway) renegotiate(ctx context.Context, lc *liveCall, m *call.MediaSession, r StatusRequest, answered *bool) (call.MediaSession, error) {
 	holds := r.Status == call.Hold
 	text, before, err := g.startChange(ctx, lc, m, r)
 	if err != nil {
@@ -58,7 +66,7 @@ func (g *Gateway) renegotiate(ctx context.Context, lc *liveCall, m *call.MediaSe
 	lc.mu.Lock()
 	defer lc.mu.Unlock()
 	lc.changing = false
-	if lc.over {
+	if lc.over || lc.leaving {
 		return call.MediaSession{}, call.Errorf(call.IncompatibleState, "the session is over: %s", m.Status)
 	}
 	if err == nil && text != "" {
@@ -67,21 +75,26 @@ func (g *Gateway) renegotiate(ctx context.Context, lc *liveCall, m *call.MediaSe
 	if err != nil {
 		g.log.Info("the far end refused to hold or resume", "call", lc.ID, "error", err)
 		lc.LocalHold = before
-		g.save(ctx, lc, statusNotice(m, m.Status, ""))
+		if *answered {
+			g.save(ctx, lc, statusNotice(m, m.Status, ""))
+		}
 		return call.MediaSession{}, refusedChange(err)
 	}
-	fresh := ""
+	if r.Location != nil {
+		m.Location = r.Location
+	}
+	// The far end has agreed, so the session moves even if the device's offer
+	// comes to nothing.
+	fresh, offerErr := "", error(nil)
 	if r.Offer != "" {
-		if fresh, err = g.answerOffer(ctx, lc, m, r.Offer); err != nil {
-			return call.MediaSession{}, err
-		}
+		fresh, offerErr = g.answerOffer(ctx, lc, m, r.Offer)
 	}
 	if remote, err := sdp.ParseCore(answer); err == nil && !holds {
 		lc.RemoteHold = remote.Direction.Holds()
 	}
 	n := g.moveHold(lc, m, r.Status, "requested by the device")
 	n.change.Answer = fresh
-	if err := g.save(ctx, lc, n); err != nil {
+	if err := errors.Join(offerErr, g.save(ctx, lc, n)); err != nil {
 		return call.MediaSession{}, err
 	}
 	shown := *m
@@ -107,7 +120,7 @@ func (g *Gateway) startChange(ctx context.Context, lc *liveCall, m *call.MediaSe
 	defer lc.mu.Unlock()
 	holds := r.Status == call.Hold
 	switch {
-	case lc.over || !m.Status.Answered():
+	case lc.over || lc.leaving || !m.Status.Answered():
 		return "", false, call.Errorf(call.IncompatibleState, "a session that is %s cannot become %s", m.Status, r.Status)
 	case lc.changing || lc.awaiting:
 		return "", false, call.Errorf(call.IncompatibleState, "another change of the session is under way")
@@ -115,7 +128,7 @@ func (g *Gateway) startChange(ctx context.Context, lc *liveCall, m *call.MediaSe
 		return "", false, call.Errorf(call.InvalidArgument, "answer must not be given: no offer is open")
 	}
 	if r.Offer != "" {
-		if _, err := parseOffer(r.Offer); err != nil {
+		if _, _, err := lc.usable(r.Offer); err != nil {
 			return "", false, err
 		}
 	}
@@ -162,12 +175,17 @@ func (g *Gateway) reofferEarly(ctx context.Context, lc *liveCall, m *call.MediaS
 	if err != nil {
 		return err
 	}
-	m.Offer = r.Offer
 	if len(lc.Media.Browsers) == 0 {
-		return g.invite(ctx, lc, m, offer)
+		m.Offer = r.Offer
+		if err := g.invite(ctx, lc, m, offer); err != nil {
+			g.finish(ctx, lc, call.Failed, err.Error())
+			return err
+		}
+		return nil
 	}
 	if lc.Media.Talking == "" {
 		leg := lc.leg(m.ID)
+		legBefore := *leg
 		if offer.Ufrag != leg.RemoteUfrag || !sameFingerprints(offer.Fingerprints, leg.RemoteFingerprints) {
 			if leg, err = g.replaceLeg(lc, m); err != nil {
 				return err
@@ -176,8 +194,10 @@ func (g *Gateway) reofferEarly(ctx context.Context, lc *liveCall, m *call.MediaS
 		leg.Offered = offer.Codecs
 		leg.describedBy(offer, r.Offer)
 		if err := g.apply(ctx, lc); err != nil {
+			*leg = legBefore
 			return &call.Error{Code: call.Unavailable, Message: "the media node cannot take the offer", Err: err}
 		}
+		m.Offer = r.Offer
 		return g.save(ctx, lc)
 	}
 	fresh, err := g.answerOffer(ctx, lc, m, r.Offer)
@@ -190,15 +210,12 @@ func (g *Gateway) reofferEarly(ctx context.Context, lc *liveCall, m *call.MediaS
 // answerOffer answers a browser's new offer with the codecs in force. Another
 // peer connection (other ICE credentials and certificate) gets a leg of its own.
 func (g *Gateway) answerOffer(ctx context.Context, lc *liveCall, m *call.MediaSession, text string) (string, error) {
-	offer, err := parseOffer(text)
+	offer, codecs, err := lc.usable(text)
 	if err != nil {
 		return "", err
 	}
 	leg := lc.leg(m.ID)
-	codecs := withEvents(sdp.AnswerFor(offer.Codecs, lc.Media.Core.Codecs), offer.Codecs)
-	if len(codecs) == 0 {
-		return "", call.Errorf(call.InvalidArgument, "offer.sdp: the call uses %s, which the offer has not", codecNames(lc.Media.Core.Codecs))
-	}
+	legBefore, talkingBefore := *leg, lc.Media.Talking
 	talking := lc.Media.Talking == leg.ID
 	switch {
 	case !sameFingerprints(offer.Fingerprints, leg.RemoteFingerprints):
@@ -214,6 +231,7 @@ func (g *Gateway) answerOffer(ctx context.Context, lc *liveCall, m *call.MediaSe
 		lc.Media.Talking = leg.ID
 	}
 	if err := g.apply(ctx, lc); err != nil {
+		*leg, lc.Media.Talking = legBefore, talkingBefore
 		return "", &call.Error{Code: call.Unavailable, Message: "the media node cannot take the offer", Err: err}
 	}
 	answer, err := lc.browserAnswer(leg, offer)
@@ -222,6 +240,20 @@ func (g *Gateway) answerOffer(ctx context.Context, lc *liveCall, m *call.MediaSe
 	}
 	m.Offer, m.Answer = text, answer
 	return answer, nil
+}
+
+// usable reads a browser's offer in a running call and answers the codecs of it
+// that are in force.
+func (lc *liveCall) usable(text string) (*sdp.WebRTC, []sdp.Codec, error) {
+	offer, err := parseOffer(text)
+	if err != nil {
+		return nil, nil, err
+	}
+	codecs := withEvents(sdp.AnswerFor(offer.Codecs, lc.Media.Core.Codecs), offer.Codecs)
+	if len(codecs) == 0 {
+		return nil, nil, call.Errorf(call.InvalidArgument, "offer.sdp: the call uses %s, which the offer has not", codecNames(lc.Media.Core.Codecs))
+	}
+	return offer, codecs, nil
 }
 
 // replaceLeg gives a session a new leg in place of the one it has.

@@ -47,7 +47,9 @@ func (g *Gateway) Incoming(ctx context.Context, in IncomingCall) {
 	}
 	lc.mu.Lock()
 	defer lc.mu.Unlock()
+	g.keep(lc)
 	if err := g.apply(ctx, lc); err != nil {
+		g.abandon(ctx, lc)
 		refuse(call.CauseNoCapacity, err.Error())
 		return
 	}
@@ -55,7 +57,7 @@ func (g *Gateway) Incoming(ctx context.Context, in IncomingCall) {
 	for _, m := range lc.sessions {
 		if m.Offer, err = lc.browserOffer(lc.leg(m.ID)); err != nil {
 			log.Error("describe an incoming call to a device", "error", err)
-			g.media.Remove(ctx, lc.Media)
+			g.abandon(ctx, lc)
 			refuse(call.CauseMediaFailed, err.Error())
 			return
 		}
@@ -64,15 +66,14 @@ func (g *Gateway) Incoming(ctx context.Context, in IncomingCall) {
 		notices = append(notices, notice{m, call.SessionInvitation, change})
 	}
 	if err := g.save(ctx, lc, notices...); err != nil {
-		g.media.Remove(ctx, lc.Media)
+		g.abandon(ctx, lc)
 		refuse(call.CauseMediaFailed, "the store failed")
 		return
 	}
-	g.keep(lc)
 	g.metrics.calls.WithLabelValues(string(call.Termination)).Inc()
 	log.Info("call started", "direction", call.Termination, "devices", len(lc.sessions))
 	lc.await(g.config.RingTimeout, func() {
-		g.giveUp(lc.ID, call.NoAnswer, "no answer")
+		g.end(g.life, lc, call.CauseNoAnswer, call.NoAnswer, "no answer")
 	})
 }
 
@@ -151,6 +152,8 @@ func (g *Gateway) progressIncoming(ctx context.Context, lc *liveCall, m *call.Me
 	if !call.CanFollow(m.Direction, m.Status, r.Status) || r.Status == call.Hold || r.Status == call.Resume {
 		return call.Errorf(call.IncompatibleState, "a session that is %s cannot become %s", m.Status, r.Status)
 	}
+	leg := lc.leg(m.ID)
+	legBefore, answerBefore := *leg, m.Answer
 	if r.Answer != "" && r.Answer != m.Answer {
 		if err := g.takeDeviceAnswer(lc, m, r.Answer); err != nil {
 			return err
@@ -162,6 +165,7 @@ func (g *Gateway) progressIncoming(ctx context.Context, lc *liveCall, m *call.Me
 	if r.Answer != "" {
 		// ICE and DTLS can be finished before the user answers.
 		if err := g.apply(ctx, lc); err != nil {
+			*leg, m.Answer = legBefore, answerBefore
 			return &call.Error{Code: call.Unavailable, Message: "the media node cannot take the answer", Err: err}
 		}
 	}
@@ -170,7 +174,7 @@ func (g *Gateway) progressIncoming(ctx context.Context, lc *liveCall, m *call.Me
 		code = 183
 		if m.Answer != "" {
 			var err error
-			if text, err = lc.answerCore(lc.leg(m.ID)); err != nil {
+			if text, err = lc.answerCore(leg); err != nil {
 				return err
 			}
 		}
@@ -182,139 +186,4 @@ func (g *Gateway) progressIncoming(ctx context.Context, lc *liveCall, m *call.Me
 		return err
 	}
 	return g.save(ctx, lc, statusNotice(m, r.Status, ""))
-}
-
-// takeDeviceAnswer takes a device's answer to the gateway's offer.
-func (g *Gateway) takeDeviceAnswer(lc *liveCall, m *call.MediaSession, text string) error {
-	leg := lc.leg(m.ID)
-	answer, err := sdp.ParseWebRTC(text)
-	if err != nil {
-		return call.Errorf(call.InvalidArgument, "answer.sdp: %w", err)
-	}
-	codecs, err := sdp.Negotiate(leg.Offered, answer.Codecs)
-	if err != nil {
-		return call.Errorf(call.InvalidArgument, "answer.sdp: offered %s, answered %s: %w", codecNames(leg.Offered), codecNames(answer.Codecs), err)
-	}
-	leg.Codecs = codecs
-	leg.describedBy(answer, text)
-	m.Answer = text
-	return nil
-}
-
-// answerCore answers the network's offer, or makes the offer that an offerless
-// INVITE asks for, with what a device has accepted. Once said it stays.
-func (lc *liveCall) answerCore(b *BrowserLeg) (string, error) {
-	core := lc.Media.Core
-	if core.SDP.Local != "" {
-		return core.SDP.Local, nil
-	}
-	if core.SDP.Remote == "" {
-		core.Offered = sdp.OneVoice(b.Codecs)
-		lc.awaiting = true
-		return lc.coreOffer()
-	}
-	remote, err := sdp.ParseCore(core.SDP.Remote)
-	if err != nil {
-		return "", err
-	}
-	core.Codecs = sdp.OneVoice(sdp.AnswerFor(remote.Codecs, b.Codecs))
-	core.Receive = core.Codecs
-	core.Direction = remote.Direction.Answer(sdp.SendRecv)
-	return core.SDP.describe(func(id, version uint64) (string, error) {
-		return remote.Answer(core.endpoint(id, version, core.Codecs, sdp.SendRecv))
-	})
-}
-
-// connectIncoming gives the call to the device that answered first.
-func (g *Gateway) connectIncoming(ctx context.Context, lc *liveCall, m *call.MediaSession) error {
-	switch {
-	case m.Answer == "":
-		return call.Errorf(call.InvalidArgument, "answer must be given: the session has none yet")
-	case lc.accepted:
-		return call.Errorf(call.IncompatibleState, "another device has answered the call")
-	}
-	text, err := lc.answerCore(lc.leg(m.ID))
-	if err != nil {
-		return err
-	}
-	lc.Media.Talking = lc.leg(m.ID).ID
-	if err := g.apply(ctx, lc); err != nil {
-		g.end(ctx, lc, call.CauseMediaFailed, call.Failed, "the media node cannot take the answer: "+err.Error())
-		return &call.Error{Code: call.Unavailable, Message: "the media node cannot take the answer", Err: err}
-	}
-	if err := g.network.Accept(ctx, lc.ID, text); err != nil {
-		if errors.Is(err, ErrNoDialog) {
-			return call.Errorf(call.IncompatibleState, "the caller has hung up")
-		}
-		return networkError(err)
-	}
-	lc.accepted = true
-	lc.stopWaiting()
-	if err := m.Move(call.Connected, "", g.now()); err != nil {
-		return err
-	}
-	g.metrics.setup.WithLabelValues(string(m.Direction)).Observe(m.AnsweredAt.Sub(m.CreatedAt).Seconds())
-	notices := []notice{statusNotice(m, call.Connected, "")}
-	for _, other := range lc.sessions {
-		if other != m && !other.Status.Final() {
-			notices = append(notices, g.endOne(lc, other, call.SessionCancelled, "answered elsewhere"))
-		}
-	}
-	lc.Media.Browsers = slices.DeleteFunc(lc.Media.Browsers, func(b BrowserLeg) bool { return b.SessionID != m.ID })
-	if len(notices) > 1 {
-		if err := g.apply(ctx, lc); err != nil {
-			g.log.Warn("take the other devices off a call", "call", lc.ID, "error", err)
-		}
-	}
-	return g.save(ctx, lc, notices...)
-}
-
-// declineIncoming ends one device's ringing; the call goes on while others ring.
-func (g *Gateway) declineIncoming(ctx context.Context, lc *liveCall, m *call.MediaSession) error {
-	n := g.endOne(lc, m, call.Declined, "declined by the device")
-	others := slices.ContainsFunc(lc.sessions, func(o *call.MediaSession) bool { return !o.Status.Final() })
-	lc.Media.Browsers = slices.DeleteFunc(lc.Media.Browsers, func(b BrowserLeg) bool { return b.SessionID == m.ID })
-	if err := g.save(ctx, lc, n); err != nil {
-		return err
-	}
-	if others {
-		return nil
-	}
-	cause := call.CauseDeclined
-	if g.config.DeclineBusy {
-		cause = call.CauseBusy
-		cause.Q850 = call.CauseDeclined.Q850
-	}
-	g.end(ctx, lc, cause, call.Declined, "declined by the device")
-	return nil
-}
-
-// Confirmed is told of the ACK to our 2xx: to an incoming call, or to a
-// re-INVITE that asked for our offer.
-func (g *Gateway) Confirmed(ctx context.Context, callID string, a Answer) {
-	lc, ok := g.lock(callID)
-	if !ok {
-		return
-	}
-	defer lc.mu.Unlock()
-	lc.Dialog = a.Dialog
-	if lc.awaiting {
-		lc.awaiting = false
-		if err := g.takeCoreAnswer(ctx, lc, a.SDP); err != nil {
-			g.end(ctx, lc, call.CauseIncompatibleMedia, call.Failed, "the answer cannot be used: "+err.Error())
-			return
-		}
-	}
-	g.save(ctx, lc)
-}
-
-// takeCoreAnswer takes the network's answer to an offer of ours in a dialog.
-func (g *Gateway) takeCoreAnswer(ctx context.Context, lc *liveCall, text string) error {
-	if text == "" {
-		return errors.New("the network sent no session description")
-	}
-	if err := lc.Media.Core.takeAnswer(text, lc.holdDirection()); err != nil {
-		return err
-	}
-	return g.apply(ctx, lc)
 }

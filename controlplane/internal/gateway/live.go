@@ -24,11 +24,20 @@ type liveCall struct {
 	// candidates of the media node, for descriptions to browsers.
 	candidates MediaState
 
+	// pending are the events of changes that the store has not taken yet.
+	pending []notice
+
 	rang bool
+	// leaving: the network was asked for the end of the call.
+	leaving bool
 	// cancelled: the device asked for the end before the answer.
 	cancelled bool
 	// verdict is how the call is to end when the gateway itself decided.
 	verdict *verdict
+	// silent: the device learns the end from a response and needs no event.
+	silent bool
+	// unplugged: the media session was removed and must not come back.
+	unplugged bool
 	// changing: an offer of ours is under way in the dialog.
 	changing bool
 	// awaiting: our offer went out in a 2xx, its answer comes with the ACK.
@@ -39,6 +48,8 @@ type liveCall struct {
 	over bool
 	// timer for what the call waits for: an answer, an offer, a browser.
 	timer *time.Timer
+	// digits wait to be sent by INFO, one after the other.
+	digits []digitPressed
 }
 
 // verdict is the final status of the sessions that are not over yet.
@@ -94,10 +105,21 @@ func (lc *liveCall) confirmed() bool {
 	return slices.ContainsFunc(lc.sessions, func(m *call.MediaSession) bool { return m.Status.Answered() })
 }
 
-// await replaces what the call waits for.
+// await replaces what the call waits for. What comes of it runs under the call's
+// lock, but not if the wait was over before it got the lock: a call that is
+// answered at the last moment must not be ended for want of an answer.
 func (lc *liveCall) await(d time.Duration, f func()) {
 	lc.stopWaiting()
-	lc.timer = time.AfterFunc(d, f)
+	var timer *time.Timer
+	timer = time.AfterFunc(d, func() {
+		lc.mu.Lock()
+		defer lc.mu.Unlock()
+		if lc.timer == timer {
+			lc.timer = nil
+			f()
+		}
+	})
+	lc.timer = timer
 }
 
 func (lc *liveCall) stopWaiting() {
@@ -107,11 +129,17 @@ func (lc *liveCall) stopWaiting() {
 	}
 }
 
-// keep makes a call known to this process.
-func (g *Gateway) keep(lc *liveCall) {
+// keep makes a call known to this process, unless it knows the call already. Its
+// caller holds the call's lock from before the call can be seen in the store
+// until its events can be taken, so that nobody finds half a call.
+func (g *Gateway) keep(lc *liveCall) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.calls[lc.ID] != nil {
+		return false
+	}
 	g.calls[lc.ID] = lc
+	return true
 }
 
 func (g *Gateway) drop(lc *liveCall) {
@@ -120,13 +148,16 @@ func (g *Gateway) drop(lc *liveCall) {
 	delete(g.calls, lc.ID)
 }
 
+func (g *Gateway) find(callID string) *liveCall {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.calls[callID]
+}
+
 // lock finds a call that this process holds and locks it. ok is false when there
 // is none or it is over.
 func (g *Gateway) lock(callID string) (lc *liveCall, ok bool) {
-	g.mu.Lock()
-	lc = g.calls[callID]
-	g.mu.Unlock()
-	if lc == nil {
+	if lc = g.find(callID); lc == nil {
 		return nil, false
 	}
 	lc.mu.Lock()
@@ -147,72 +178,19 @@ func (g *Gateway) held() []*liveCall {
 	return out
 }
 
-// save stores the call, its changed sessions and the notices in one transaction.
-func (g *Gateway) save(ctx context.Context, lc *liveCall, notices ...notice) error {
-	var written []call.MediaSession
-	err := g.store.Update(ctx, func(tx Tx) error {
-		written = written[:0]
-		if err := g.saveRecord(ctx, tx, lc); err != nil {
-			return err
-		}
-		for _, m := range lc.sessions {
-			before, known := lc.stored[m.ID]
-			if known && before == *m {
-				continue
-			}
-			now := *m
-			var err error
-			if known {
-				err = tx.UpdateSession(ctx, &now)
-			} else {
-				err = tx.InsertSession(ctx, now)
-			}
-			if err != nil {
-				return err
-			}
-			written = append(written, now)
-		}
-		for _, n := range notices {
-			if err := g.recordSession(ctx, tx, n.session, n.kind, n.change); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		g.log.Error("store a call", "call", lc.ID, "error", err)
-		return err
-	}
-	lc.inserted = true
-	for _, now := range written {
-		lc.session(now.ID).Version = now.Version
-		lc.stored[now.ID] = now
-	}
-	return nil
-}
+// errUnplugged: a call that is ending gets no media any more.
+var errUnplugged = errors.New("the call is ending")
 
-func (g *Gateway) saveRecord(ctx context.Context, tx Tx, lc *liveCall) error {
-	switch {
-	case lc.over && lc.inserted:
-		err := tx.DeleteCall(ctx, lc.ID)
-		if errors.Is(err, ErrNotFound) {
-			return nil
-		}
-		return err
-	case lc.over:
-		return nil
-	case lc.inserted:
-		return tx.UpdateCall(ctx, lc.Call)
-	}
-	return tx.InsertCall(ctx, lc.Call)
-}
-
-// apply programs the call's media.
+// apply programs the call's media. The caller's impatience does not count: what
+// the node has and what the plan says must not part.
 func (g *Gateway) apply(ctx context.Context, lc *liveCall) error {
+	if lc.unplugged {
+		return errUnplugged
+	}
 	lc.Media.Epoch = g.epoch
 	lc.Media.Generation++
 	lc.Media.SilenceLimit, lc.Media.OrphanAfter = g.config.MediaTimeout, g.config.OrphanAfter
-	state, err := g.media.Apply(ctx, lc.Media)
+	state, err := g.media.Apply(context.WithoutCancel(ctx), lc.Media)
 	if err != nil {
 		return err
 	}
@@ -222,82 +200,6 @@ func (g *Gateway) apply(ctx context.Context, lc *liveCall) error {
 		lc.Media.Core.Local, lc.Media.Core.LocalRTCP = state.Core, state.CoreRTCP
 	}
 	return nil
-}
-
-// finish ends a call: every session that lives gets the final status, and the
-// media goes. Its callers hold the lock; nothing happens to the call afterwards.
-func (g *Gateway) finish(ctx context.Context, lc *liveCall, status call.Status, reason string) {
-	if lc.over {
-		return
-	}
-	lc.over = true
-	lc.stopWaiting()
-	var notices []notice
-	for _, m := range lc.sessions {
-		if m.Status.Final() {
-			continue
-		}
-		notices = append(notices, g.endOne(lc, m, status, reason))
-	}
-	g.media.Remove(ctx, lc.Media)
-	g.log.Info("call ended", "call", lc.ID, "status", status, "reason", reason)
-	if err := g.save(ctx, lc, notices...); err != nil {
-		g.finishLater(lc, notices)
-		return
-	}
-	g.drop(lc)
-}
-
-// endOne moves one session to a final status; an answered session can only be
-// terminated.
-func (g *Gateway) endOne(lc *liveCall, m *call.MediaSession, status call.Status, reason string) notice {
-	if m.Status.Answered() || !call.CanFollow(m.Direction, m.Status, status) {
-		status = call.Terminated
-	}
-	if err := m.Move(status, reason, g.now()); err != nil {
-		g.log.Error("end a session", "session", m.ID, "error", err)
-	}
-	g.metrics.sessions.WithLabelValues(string(m.Direction), string(m.Status)).Inc()
-	g.trace(lc, ActorGateway, ActorGateway, string(m.Status), reason)
-	return statusNotice(m, m.Status, "")
-}
-
-// finishLater stores the end of a call as soon as the store can take it again.
-func (g *Gateway) finishLater(lc *liveCall, notices []notice) {
-	const patience, pause = 10 * time.Minute, time.Second
-	g.later(patience, func(ctx context.Context) {
-		for {
-			select {
-			case <-ctx.Done():
-				g.log.Error("gave up storing the end of a call", "call", lc.ID)
-				return
-			case <-time.After(pause):
-			}
-			lc.mu.Lock()
-			err := g.save(ctx, lc, notices...)
-			lc.mu.Unlock()
-			if err == nil {
-				g.drop(lc)
-				return
-			}
-		}
-	})
-}
-
-// end makes the network end a call, after which its sessions get the status.
-func (g *Gateway) end(ctx context.Context, lc *liveCall, cause call.Cause, status call.Status, reason string) {
-	if lc.verdict == nil {
-		lc.verdict = &verdict{status, reason}
-	}
-	lc.stopWaiting()
-	err := g.network.End(ctx, lc.ID, cause)
-	switch {
-	case errors.Is(err, ErrNoDialog):
-		g.finish(ctx, lc, lc.verdict.status, lc.verdict.reason)
-	case err != nil:
-		g.log.Error("end a call", "call", lc.ID, "error", err)
-		g.finish(ctx, lc, lc.verdict.status, lc.verdict.reason)
-	}
 }
 
 // describe renders a description whose version grows only when the rest changes

@@ -63,26 +63,19 @@ func (g *Gateway) LegFailed(ctx context.Context, callID, leg, reason string) {
 	switch {
 	case m == nil || m.Status.Final():
 		// A leg that was replaced.
-	case m.Status.Answered():
+	case lc.leaving:
+	case m.Status.Answered() && lc.timer == nil:
 		lc.await(g.config.MediaGrace, func() {
-			g.loseMedia(callID, "media lost: "+reason)
+			g.end(g.life, lc, call.CauseMediaFailed, call.Terminated, "media lost: "+reason)
 		})
-	case m.Direction == call.Termination && len(lc.Media.Browsers) > 1:
+	case m.Status.Answered():
+		// Failed again: its time is running.
+	case lc.othersThan(m):
 		n := g.endOne(lc, m, call.Failed, "media failed: "+reason)
 		g.save(ctx, lc, n)
 	default:
 		g.end(ctx, lc, call.CauseMediaFailed, call.Failed, "media failed: "+reason)
 	}
-}
-
-// loseMedia ends a call whose media did not come back.
-func (g *Gateway) loseMedia(callID, reason string) {
-	lc, ok := g.lock(callID)
-	if !ok {
-		return
-	}
-	defer lc.mu.Unlock()
-	g.end(g.life, lc, call.CauseMediaFailed, call.Terminated, reason)
 }
 
 // MediaTimeout ends an answered call that has gone silent.
@@ -116,11 +109,38 @@ func (g *Gateway) MediaDigit(_ context.Context, callID, leg, digit string, durat
 	if leg != lc.Media.Talking || !lc.confirmed() || hasEvents(lc.Media.Core.Codecs) {
 		return
 	}
-	g.later(inDialogLimit, func(ctx context.Context) {
-		if err := g.network.SendDTMF(ctx, callID, digit, int(duration.Milliseconds())); err != nil {
-			g.log.Warn("send a digit by INFO", "call", callID, "error", err)
+	lc.digits = append(lc.digits, digitPressed{digit, duration})
+	if len(lc.digits) == 1 {
+		g.later(digitsLimit, func(ctx context.Context) { g.sendDigits(ctx, lc) })
+	}
+}
+
+// digitPressed waits to be sent to the far end.
+type digitPressed struct {
+	digit    string
+	duration time.Duration
+}
+
+// digitsLimit bounds the sending of what was dialled in one go.
+const digitsLimit = 2 * time.Minute
+
+// sendDigits sends digits one after the other: their order is what they mean.
+func (g *Gateway) sendDigits(ctx context.Context, lc *liveCall) {
+	lc.mu.Lock()
+	defer lc.mu.Unlock()
+	for len(lc.digits) > 0 {
+		d := lc.digits[0]
+		lc.mu.Unlock()
+		err := g.network.SendDTMF(ctx, lc.ID, d.digit, int(d.duration.Milliseconds()))
+		lc.mu.Lock()
+		if err != nil {
+			g.log.Warn("send a digit by INFO", "call", lc.ID, "error", err)
 		}
-	})
+		lc.digits = lc.digits[1:]
+		if lc.over || ctx.Err() != nil {
+			lc.digits = nil
+		}
+	}
 }
 
 // SessionLost ends a call whose media node has gone.

@@ -16,7 +16,10 @@ func (g *Gateway) Offered(ctx context.Context, callID, text string) (string, err
 		return "", &RejectedError{call.Signal{Code: 481, Phrase: "Call Does Not Exist"}}
 	}
 	defer lc.mu.Unlock()
-	if lc.changing || lc.awaiting {
+	switch {
+	case lc.leaving:
+		return "", &RejectedError{call.Signal{Code: 481, Phrase: "Call Does Not Exist"}}
+	case lc.changing || lc.awaiting:
 		return "", &RejectedError{call.Signal{Code: 491, Phrase: "Request Pending"}}
 	}
 	core := lc.Media.Core
@@ -26,8 +29,9 @@ func (g *Gateway) Offered(ctx context.Context, callID, text string) (string, err
 	}
 	if text == "" {
 		core.Offered = keepVoice(sdp.OfferToCore(leg.Codecs, g.config.policy()), core.Codecs)
-		lc.awaiting = true
-		return lc.coreOffer()
+		offer, err := lc.coreOffer()
+		lc.awaiting = err == nil
+		return offer, err
 	}
 	incompatible := &RejectedError{call.Signal{Code: 488, Phrase: "Not Acceptable Here"}}
 	remote, err := sdp.ParseCore(text)
@@ -36,8 +40,9 @@ func (g *Gateway) Offered(ctx context.Context, callID, text string) (string, err
 		return "", incompatible
 	}
 	codecs := sdp.OneVoice(keepVoice(sdp.AnswerFor(remote.Codecs, leg.Codecs), core.Codecs))
-	if len(codecs) == 0 {
-		g.log.Info("an offer in the dialog has no codec in common", "call", callID, "offered", codecNames(remote.Codecs), "have", codecNames(leg.Codecs))
+	if len(codecs) == 0 || !codecs[0].Same(leg.Codecs[0]) {
+		// The browser goes on sending the codec that it sends.
+		g.log.Info("an offer in the dialog does not have the codec in force", "call", callID, "offered", codecNames(remote.Codecs), "have", codecNames(leg.Codecs))
 		return "", incompatible
 	}
 	before := *core
@@ -186,8 +191,12 @@ func (g *Gateway) FindDialog(ctx context.Context, sipCallID, localTag string) (s
 		}
 		return "", Dialog{}, err
 	}
-	if _, err := g.adopt(ctx, c); err != nil {
+	lc, err := g.adopt(ctx, c.ID)
+	if err != nil {
 		return "", Dialog{}, err
+	}
+	if lc == nil {
+		return "", Dialog{}, ErrNoDialog
 	}
 	return c.ID, c.Dialog, nil
 }

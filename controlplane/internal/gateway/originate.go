@@ -19,9 +19,6 @@ func (g *Gateway) Originate(ctx context.Context, p Principal, r OriginateRequest
 	if err != nil {
 		return call.MediaSession{}, err
 	}
-	if same, err := g.repeated(ctx, reg, r); same != nil || err != nil {
-		return *cmpOr(same, &call.MediaSession{}), err
-	}
 	now := g.now()
 	callID := newID()
 	m := &call.MediaSession{
@@ -50,40 +47,48 @@ func (g *Gateway) Originate(ctx context.Context, p Principal, r OriginateRequest
 
 	lc.mu.Lock()
 	defer lc.mu.Unlock()
-	if err := g.save(ctx, lc); err != nil {
+	g.keep(lc)
+	var same *call.MediaSession
+	err = g.saveIf(ctx, lc, func(ctx context.Context, tx Tx) (err error) {
+		if _, err := g.registered(ctx, tx, p, r.RegistrationID); err != nil {
+			return err
+		}
+		if same, err = repeated(ctx, tx, reg, r); same != nil {
+			err = errRepeated
+		}
+		return err
+	})
+	if err != nil {
+		g.abandon(ctx, lc)
+		if errors.Is(err, errRepeated) {
+			return *same, nil
+		}
 		return call.MediaSession{}, err
 	}
-	g.keep(lc)
 	g.metrics.calls.WithLabelValues(string(call.Origination)).Inc()
 	g.log.Info("call started", "call", callID, "session", m.ID, "registration", reg.ID, "direction", call.Origination)
 	if offer == nil {
 		lc.await(g.config.LateOfferWait, func() {
-			g.giveUp(callID, call.Failed, "no offer came")
+			g.end(g.life, lc, call.CauseNoAnswer, call.Failed, "no offer came")
 		})
 		return *m, nil
 	}
 	shown := *m
 	if err := g.invite(ctx, lc, m, offer); err != nil {
+		// The response says it; the session was never seen.
+		m.Released, lc.silent = true, true
+		g.finish(ctx, lc, call.Failed, err.Error())
 		return call.MediaSession{}, err
 	}
-	shown.Version = m.Version
 	return shown, nil
 }
 
-// cmpOr is the first pointer that is not nil.
-func cmpOr[T any](a, b *T) *T {
-	if a != nil {
-		return a
-	}
-	return b
-}
+// errRepeated rolls back what an identical request has done before.
+var errRepeated = errors.New("the request was made before")
 
 // originator checks who calls whom.
 func (g *Gateway) originator(ctx context.Context, p Principal, r OriginateRequest) (call.Registration, error) {
-	reg, err := g.store.Registration(ctx, p.Owner.Tenant, r.RegistrationID)
-	if errors.Is(err, ErrNotFound) || err == nil && (!p.Owner.MayUse(reg.Owner) || reg.Expired(g.now())) {
-		return reg, call.Errorf(call.InvalidTokenContext, "the registrationId header names no registration of this access token")
-	}
+	reg, err := g.registered(ctx, g.store, p, r.RegistrationID)
 	if err != nil {
 		return reg, err
 	}
@@ -93,22 +98,35 @@ func (g *Gateway) originator(ctx context.Context, p Principal, r OriginateReques
 	switch {
 	case r.Receiver.Kind() == call.Anonymous:
 		return reg, call.Errorf(call.InvalidArgument, "receiverAddress must not be anonymous")
-	case r.emergency() && !g.config.Emergency:
+	case isEmergency(r.CallType, r.Receiver) && !g.config.Emergency:
 		return reg, call.Errorf(call.EmergencyNotSupported, "emergency calls are not supported here")
 	}
 	return reg, nil
 }
 
-func (r OriginateRequest) emergency() bool {
-	return r.CallType == call.Emergency || r.Receiver.Kind() == call.EmergencyService
+// registered answers the registration that p calls with.
+func (g *Gateway) registered(ctx context.Context, from Reader, p Principal, id string) (call.Registration, error) {
+	reg, err := from.Registration(ctx, p.Owner.Tenant, id)
+	if errors.Is(err, ErrNotFound) || err == nil && (!p.Owner.MayUse(reg.Owner) || reg.Expired(g.now())) {
+		return reg, call.Errorf(call.InvalidTokenContext, "the registrationId header names no registration of this access token")
+	}
+	return reg, err
 }
 
-// repeated finds the live session that an identical request made before.
-func (g *Gateway) repeated(ctx context.Context, reg call.Registration, r OriginateRequest) (*call.MediaSession, error) {
+func isEmergency(t call.CallType, receiver call.Address) bool {
+	return t == call.Emergency || receiver.Kind() == call.EmergencyService
+}
+
+// repeated finds the live session that an identical request made before. Requests
+// of one owner wait for each other, so that of two at once one is the first.
+func repeated(ctx context.Context, tx Tx, reg call.Registration, r OriginateRequest) (*call.MediaSession, error) {
 	if r.ClientCorrelator == "" {
 		return nil, nil
 	}
-	m, err := g.store.SessionByCorrelator(ctx, reg.Owner, reg.ID, r.ClientCorrelator)
+	if err := tx.LockOwner(ctx, reg.Owner); err != nil {
+		return nil, err
+	}
+	m, err := tx.SessionByCorrelator(ctx, reg.Owner, reg.ID, r.ClientCorrelator)
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil
 	}
@@ -132,8 +150,8 @@ func parseOffer(text string) (*sdp.WebRTC, error) {
 	return offer, nil
 }
 
-// invite prepares the media of an outgoing call and sends the INVITE. When that
-// fails at once the session is gone and its owner never hears of it again.
+// invite prepares the media of an outgoing call and sends the INVITE. After an
+// error the call can only be finished.
 func (g *Gateway) invite(ctx context.Context, lc *liveCall, m *call.MediaSession, offer *sdp.WebRTC) error {
 	leg, err := g.newBrowserLeg(m)
 	if err != nil {
@@ -149,138 +167,25 @@ func (g *Gateway) invite(ctx context.Context, lc *liveCall, m *call.MediaSession
 		g.finish(ctx, lc, call.Failed, "none of the offered codecs may pass: "+codecNames(offer.Codecs))
 		return nil
 	}
-	fail := func(err error) error {
-		m.Released = true
-		g.finish(ctx, lc, call.Failed, err.Error())
-		return err
-	}
 	if err := g.apply(ctx, lc); err != nil {
-		return fail(&call.Error{Code: call.Unavailable, Message: "no media node can take the call", Err: err})
+		return &call.Error{Code: call.Unavailable, Message: "no media node can take the call", Err: err}
 	}
 	text, err := lc.coreOffer()
 	if err != nil {
-		return fail(fmt.Errorf("describe the call to the network: %w", err))
+		return fmt.Errorf("describe the call to the network: %w", err)
 	}
 	if err := g.save(ctx, lc); err != nil {
-		return fail(err)
+		return err
 	}
 	lc.stopWaiting()
 	err = g.network.Invite(ctx, Invite{
 		CallID: lc.ID, Tenant: lc.Tenant, RegistrationID: m.RegistrationID, Number: m.Owner.Subject,
 		Anonymous: m.Originator.Kind() == call.Anonymous, DisplayName: m.OriginatorName,
 		Receiver: m.Receiver, ReceiverName: m.ReceiverName,
-		Emergency: m.CallType == call.Emergency || m.Receiver.Kind() == call.EmergencyService,
-		Location:  m.Location, SDP: text,
+		Emergency: isEmergency(m.CallType, m.Receiver), Location: m.Location, SDP: text,
 	})
 	if err != nil {
-		return fail(networkError(err))
+		return networkError(err)
 	}
 	return nil
-}
-
-// giveUp ends a call that waited in vain.
-func (g *Gateway) giveUp(callID string, status call.Status, reason string) {
-	lc, ok := g.lock(callID)
-	if !ok {
-		return
-	}
-	defer lc.mu.Unlock()
-	g.end(g.life, lc, call.CauseNoAnswer, status, reason)
-}
-
-// Provisional is told of a 1xx response.
-func (g *Gateway) Provisional(ctx context.Context, callID string, a Answer) {
-	lc, ok := g.lock(callID)
-	if !ok {
-		return
-	}
-	defer lc.mu.Unlock()
-	m := lc.sessions[0]
-	status, ok := call.ProvisionalStatus(a.Code)
-	if !ok || lc.cancelled || !m.Status.SettingUp() {
-		return
-	}
-	lc.rang = lc.rang || status == call.Ringing
-	answer := ""
-	if a.SDP != "" {
-		fresh, err := g.answerBrowser(ctx, lc, m, a.SDP)
-		if err != nil {
-			// The final response decides; early media is a courtesy.
-			g.log.Warn("early media cannot be passed", "call", callID, "error", err)
-		}
-		answer = fresh
-	}
-	if err := m.Move(status, a.Reason(), g.now()); err != nil {
-		g.log.Error("take a provisional response", "call", callID, "error", err)
-		return
-	}
-	g.save(ctx, lc, statusNotice(m, status, answer))
-}
-
-// Answered is told of the 2xx to our INVITE.
-func (g *Gateway) Answered(ctx context.Context, callID string, a Answer) {
-	lc, ok := g.lock(callID)
-	if !ok {
-		return
-	}
-	defer lc.mu.Unlock()
-	m := lc.sessions[0]
-	lc.Dialog = a.Dialog
-	text := a.SDP
-	if text == "" {
-		text = lc.Media.Core.SDP.Remote
-	}
-	if lc.cancelled {
-		// The answer crossed our CANCEL: the adapter ends the dialog.
-		return
-	}
-	answer, err := g.answerBrowser(ctx, lc, m, text)
-	if err != nil {
-		cause := call.CauseMediaFailed
-		if errors.Is(err, sdp.ErrNoCommonCodec) {
-			cause = call.CauseIncompatibleMedia
-		}
-		g.end(ctx, lc, cause, call.Failed, "the answer cannot be used: "+err.Error())
-		return
-	}
-	if answer == "" {
-		// Told once more, since it is in force only now.
-		answer = m.Answer
-	}
-	if err := m.Move(call.Connected, a.Reason(), g.now()); err != nil {
-		g.log.Error("take the answer to a call", "call", callID, "error", err)
-		return
-	}
-	g.metrics.setup.WithLabelValues(string(m.Direction)).Observe(m.AnsweredAt.Sub(m.CreatedAt).Seconds())
-	g.save(ctx, lc, statusNotice(m, call.Connected, answer))
-}
-
-// answerBrowser takes the network's answer over to the browser. The result is
-// empty when the browser's answer stays as it was.
-func (g *Gateway) answerBrowser(ctx context.Context, lc *liveCall, m *call.MediaSession, text string) (string, error) {
-	leg, core := lc.leg(m.ID), lc.Media.Core
-	if text == "" {
-		return "", errors.New("the network sent no session description")
-	}
-	if text == core.SDP.Remote && lc.Media.Talking == leg.ID && m.Answer != "" {
-		return "", nil
-	}
-	offer, err := sdp.ParseWebRTC(leg.SDP.Remote)
-	if err != nil {
-		return "", err
-	}
-	if err := core.takeAnswer(text, sdp.SendRecv); err != nil {
-		return "", err
-	}
-	leg.Codecs = withEvents(sdp.AnswerFor(offer.Codecs, core.Codecs), offer.Codecs)
-	lc.Media.Talking = leg.ID
-	if err := g.apply(ctx, lc); err != nil {
-		return "", err
-	}
-	answer, err := lc.browserAnswer(leg, offer)
-	if err != nil || answer == m.Answer {
-		return "", err
-	}
-	m.Answer = answer
-	return answer, nil
 }

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"time"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
 )
@@ -75,79 +74,4 @@ func (g *Gateway) endSubscription(ctx context.Context, tx Tx, s call.Subscriptio
 		ID: newID(), Type: call.SubscriptionEnded, Time: now,
 		Subscription: &call.SubscriptionStop{Reason: reason, Description: description},
 	})
-}
-
-// runTimers ends registrations and subscriptions at their moment and forgets
-// ended sessions.
-func (g *Gateway) runTimers(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-g.poke:
-		case <-timer.C:
-			g.endDue(ctx)
-		}
-		timer.Reset(g.untilNextEnd(ctx))
-	}
-}
-
-// idle bounds how long Run sleeps: another process may have made what ends
-// earlier than anything known here.
-const idle = 10 * time.Second
-
-func (g *Gateway) untilNextEnd(ctx context.Context) time.Duration {
-	next, err := g.store.NextEnd(ctx)
-	if err != nil {
-		if ctx.Err() == nil {
-			g.log.Error("look for what ends next", "error", err)
-		}
-		return time.Second
-	}
-	if next.IsZero() {
-		return idle
-	}
-	return min(max(next.Sub(g.now()), 10*time.Millisecond), idle)
-}
-
-// endDue ends everything that is due, in bounded steps.
-func (g *Gateway) endDue(ctx context.Context) {
-	const batch = 100
-	now := g.now()
-	registrations, err := g.store.RegistrationsEnding(ctx, now, batch)
-	if err != nil {
-		g.log.Error("list ending registrations", "error", err)
-		return
-	}
-	for _, r := range registrations {
-		if err := g.endRegistration(ctx, r, call.RegistrationExpired, "The registration has expired."); err != nil {
-			g.log.Error("end an expired registration", "registration", r.ID, "error", err)
-		}
-	}
-	subscriptions, err := g.store.SubscriptionsEnding(ctx, now, batch)
-	if err != nil {
-		g.log.Error("list ending subscriptions", "error", err)
-		return
-	}
-	for _, s := range subscriptions {
-		_, reason := s.EndsAt()
-		description := "The subscription has expired."
-		if reason == call.AccessTokenExpired {
-			description = "The access token of the sink expires."
-		}
-		if err := g.EndSubscription(ctx, s.Owner.Tenant, s.ID, reason, description, false); err != nil {
-			g.log.Error("end an expired subscription", "subscription", s.ID, "error", err)
-		}
-	}
-	err = g.store.Update(ctx, func(tx Tx) error {
-		if err := tx.DeleteSessionsEndedBefore(ctx, now.Add(-g.config.EndedRetention)); err != nil {
-			return err
-		}
-		return tx.DeleteSubscriptionsEndedBefore(ctx, now.Add(-g.config.EndedRetention))
-	})
-	if err != nil && ctx.Err() == nil {
-		g.log.Error("forget what has ended", "error", err)
-	}
 }

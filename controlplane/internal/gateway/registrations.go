@@ -29,37 +29,58 @@ func (g *Gateway) Register(ctx context.Context, p Principal, r RegisterRequest) 
 		return call.Registration{}, alreadyRegistered()
 	}
 	reg := call.Registration{ID: newID(), Owner: owner, DeviceID: r.DeviceID, CreatedAt: now, ExpiresAt: expires}
-	if err := g.checkLimits(ctx, g.store, reg, previous); err != nil {
+	if err := g.checkLimits(ctx, g.store, reg); err != nil {
 		return call.Registration{}, err
 	}
-	if previous != nil {
-		if err := g.endRegistration(ctx, *previous, call.NetworkTerminated, "The device has registered again."); err != nil {
-			return call.Registration{}, err
-		}
-		previous = nil
-	}
+	// First the new binding, then the end of the old one: the number is never
+	// without, and a registrar that refuses takes nothing away.
 	if err := g.network.Register(ctx, Account{RegistrationID: reg.ID, Tenant: owner.Tenant, Number: reg.Number()}); err != nil {
 		return call.Registration{}, networkError(err)
 	}
-	err = g.store.Update(ctx, func(tx Tx) error {
-		if err := tx.LockOwner(ctx, call.Owner{Tenant: owner.Tenant, Subject: owner.Subject}); err != nil {
-			return err
-		}
-		if err := g.checkLimits(ctx, tx, reg, previous); err != nil {
-			return err
-		}
-		return tx.InsertRegistration(ctx, reg)
-	})
-	if err != nil {
+	if err := g.insertRegistration(ctx, reg, r.Replace); err != nil {
 		g.deregister(reg.ID)
-		if errors.Is(err, ErrConflict) {
-			err = alreadyRegistered()
-		}
 		return call.Registration{}, err
 	}
 	g.wake()
 	g.log.Info("registered", "registration", reg.ID, "device", reg.DeviceID, "client", owner.ClientID, "expires", reg.ExpiresAt)
 	return reg, nil
+}
+
+// insertRegistration stores a registration. One of the same device and number is
+// in its way: that ends when it has expired and was not cleared yet, or is to be
+// replaced.
+func (g *Gateway) insertRegistration(ctx context.Context, reg call.Registration, replace bool) error {
+	for range 3 {
+		err := g.store.Update(ctx, func(tx Tx) error {
+			if err := tx.LockOwner(ctx, call.Owner{Tenant: reg.Owner.Tenant, Subject: reg.Number()}); err != nil {
+				return err
+			}
+			if err := g.checkLimits(ctx, tx, reg); err != nil {
+				return err
+			}
+			return tx.InsertRegistration(ctx, reg)
+		})
+		if !errors.Is(err, ErrConflict) {
+			return err
+		}
+		if err := g.endDue(ctx); err != nil {
+			return err
+		}
+		previous, err := g.deviceRegistration(ctx, reg.Owner, reg.DeviceID, g.now())
+		switch {
+		case err != nil:
+			return err
+		case previous == nil:
+			continue
+		case !replace:
+			return alreadyRegistered()
+		}
+		err = g.endRegistration(ctx, *previous, call.NetworkTerminated, "The device has registered again.")
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	return alreadyRegistered()
 }
 
 func alreadyRegistered() error {
@@ -99,9 +120,9 @@ func (g *Gateway) deviceRegistration(ctx context.Context, owner call.Owner, devi
 	return nil, nil
 }
 
-// checkLimits refuses one registration too many. One that is to be replaced does
-// not count.
-func (g *Gateway) checkLimits(ctx context.Context, from Reader, reg call.Registration, replaced *call.Registration) error {
+// checkLimits refuses one registration too many. Those of the same device and
+// number, which reg cannot be beside, do not count.
+func (g *Gateway) checkLimits(ctx context.Context, from Reader, reg call.Registration) error {
 	all, err := from.RegistrationsByNumber(ctx, reg.Owner.Tenant, reg.Number(), reg.CreatedAt)
 	if err != nil {
 		return err
@@ -110,7 +131,7 @@ func (g *Gateway) checkLimits(ctx context.Context, from Reader, reg call.Registr
 	devices := map[string]bool{reg.DeviceID: true}
 	count := 0
 	for _, r := range all {
-		if replaced != nil && r.ID == replaced.ID {
+		if r.DeviceID == reg.DeviceID {
 			continue
 		}
 		count++
@@ -178,15 +199,20 @@ func (g *Gateway) Deregister(ctx context.Context, p Principal, id string) error 
 		return err
 	}
 	g.endSessionsOf(ctx, r.ID)
-	return g.removeRegistration(ctx, r, nil)
+	if err = g.removeRegistration(ctx, r, nil); errors.Is(err, ErrNotFound) {
+		return call.Errorf(call.NotFound, "there is no such registration")
+	}
+	// A call that came in between.
+	g.endSessionsOf(ctx, r.ID)
+	return err
 }
 
-// endRegistration ends a registration that its device did not give up.
+// endRegistration ends a registration that its device did not give up. The error
+// wraps ErrNotFound when it has ended already.
 func (g *Gateway) endRegistration(ctx context.Context, r call.Registration, reason call.EndReason, description string) error {
 	if reason != call.RegistrationExpired || !g.config.CallsOutlive {
 		g.endSessionsOf(ctx, r.ID)
 	}
-	g.metrics.ends.WithLabelValues(string(reason)).Inc()
 	return g.removeRegistration(ctx, r, &call.RegistrationEnd{RegistrationID: r.ID, Reason: reason, Description: description})
 }
 
@@ -222,10 +248,11 @@ func (g *Gateway) removeRegistration(ctx context.Context, r call.Registration, e
 	switch {
 	case errors.Is(err, ErrConflict):
 		return nil
-	case errors.Is(err, ErrNotFound):
-		return call.Errorf(call.NotFound, "there is no such registration")
 	case err != nil:
 		return err
+	}
+	if end != nil {
+		g.metrics.ends.WithLabelValues(string(end.Reason)).Inc()
 	}
 	g.deregister(r.ID)
 	g.log.Info("registration ended", "registration", r.ID, "device", r.DeviceID)
@@ -261,6 +288,8 @@ func networkError(err error) error {
 		switch rejected.Code {
 		case 401, 403, 404, 407:
 			return &call.Error{Code: call.PermissionDenied, Message: "the operator's network does not admit this phone number", Err: err}
+		case 408, 504:
+			return &call.Error{Code: call.Timeout, Message: "the operator's network did not answer in time", Err: err}
 		}
 		return &call.Error{Code: call.Unavailable, Message: "the operator's network refused: " + rejected.Reason(), Err: err}
 	case errors.Is(err, ErrNetworkTimeout):

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
@@ -17,13 +18,13 @@ func (g *Gateway) Resume(ctx context.Context) error {
 	}
 	var plans []MediaPlan
 	for _, c := range calls {
-		lc, err := g.adopt(ctx, c)
+		lc, err := g.adopt(ctx, c.ID)
 		if err != nil {
 			g.log.Error("take a call over", "call", c.ID, "error", err)
 			continue
 		}
 		if lc != nil {
-			plans = append(plans, lc.Media)
+			plans = append(plans, c.Media)
 		}
 	}
 	g.media.Adopt(plans)
@@ -33,38 +34,53 @@ func (g *Gateway) Resume(ctx context.Context) error {
 	return nil
 }
 
-// adopt makes a stored call this process's. It answers nil when the call could
-// not go on and was ended.
-func (g *Gateway) adopt(ctx context.Context, c Call) (*liveCall, error) {
-	sessions, err := g.store.SessionsByCall(ctx, c.ID)
-	if err != nil {
-		return nil, err
-	}
-	lc := &liveCall{Call: c, inserted: true, stored: map[string]call.MediaSession{}}
-	for _, m := range sessions {
-		lc.sessions = append(lc.sessions, &m)
-		lc.stored[m.ID] = m
-	}
+// adopt makes a stored call this process's. It answers nil when there is no such
+// call, or it could not go on and was ended. A call that this process has is
+// answered as it is. The call is claimed before it is read, so that it cannot
+// end or be adopted by somebody else in between.
+func (g *Gateway) adopt(ctx context.Context, callID string) (*liveCall, error) {
+	lc := &liveCall{Call: Call{ID: callID}, inserted: true, stored: map[string]call.MediaSession{}}
 	lc.mu.Lock()
 	defer lc.mu.Unlock()
-	g.mu.Lock()
-	if other := g.calls[c.ID]; other != nil {
-		g.mu.Unlock()
-		return other, nil
+	if !g.keep(lc) {
+		return g.find(callID), nil
 	}
-	g.calls[c.ID] = lc
-	g.mu.Unlock()
-
-	if c.Dialog.IsZero() || !lc.confirmed() {
+	if err := g.read(ctx, lc); err != nil {
+		lc.over = true
+		g.drop(lc)
+		if errors.Is(err, ErrNotFound) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	if lc.Dialog.IsZero() || !lc.confirmed() {
 		g.finish(ctx, lc, call.Failed, "the gateway was restarted while the call was being set up")
 		return nil, nil
 	}
-	if err := g.network.Restore(ctx, c.ID, c.Dialog); err != nil {
+	if err := g.network.Restore(ctx, lc.ID, lc.Dialog); err != nil {
 		g.finish(ctx, lc, call.Terminated, "the dialog could not be taken over: "+err.Error())
 		return nil, nil
 	}
 	lc.accepted = true
-	lc.candidates = MediaState{Node: c.Media.Node}
+	lc.candidates = MediaState{Node: lc.Media.Node}
 	g.trace(lc, ActorGateway, ActorGateway, "call taken over", "by a new gateway process")
 	return lc, nil
+}
+
+// read fills a call from the store.
+func (g *Gateway) read(ctx context.Context, lc *liveCall) error {
+	c, err := g.store.Call(ctx, lc.ID)
+	if err != nil {
+		return err
+	}
+	sessions, err := g.store.SessionsByCall(ctx, lc.ID)
+	if err != nil {
+		return err
+	}
+	lc.Call = c
+	for _, m := range sessions {
+		lc.sessions = append(lc.sessions, &m)
+		lc.stored[m.ID] = m
+	}
+	return nil
 }

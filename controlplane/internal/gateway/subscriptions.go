@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
 )
@@ -37,6 +38,8 @@ func (g *Gateway) Subscribe(ctx context.Context, p Principal, r SubscribeRequest
 		if err != nil {
 			return err
 		}
+		// An application's own token sees those of its subscribers as well.
+		have = slices.DeleteFunc(have, func(s call.Subscription) bool { return s.Owner != p.Owner })
 		if len(have) >= g.config.Limits.Subscriptions {
 			return call.Errorf(call.QuotaExceeded, "there are already %d subscriptions, which is the limit", len(have))
 		}
@@ -109,7 +112,7 @@ func (g *Gateway) UpdateSubscription(ctx context.Context, p Principal, id string
 			}
 		}
 		if r.AccessToken != nil {
-			s.Sink.AccessToken = *r.AccessToken
+			s.Sink.AccessToken, s.Sink.AccessTokenSince = *r.AccessToken, now
 		}
 		if r.AccessTokenExpires != nil {
 			s.Sink.AccessTokenExpires = *r.AccessTokenExpires
@@ -139,11 +142,31 @@ func (g *Gateway) EndSubscription(ctx context.Context, tenant, id string, reason
 		if err != nil || s.State != call.SubscriptionActive {
 			return err
 		}
-		if at, _ := s.EndsAt(); (reason == call.SubscriptionExpired) && g.now().Before(at) {
-			// Prolonged in the meantime.
+		return g.endSubscription(ctx, tx, s, reason, description, silent)
+	})
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// expireSubscription ends a subscription whose time has come, unless it was
+// given more in the meantime.
+func (g *Gateway) expireSubscription(ctx context.Context, tenant, id string) error {
+	err := g.store.Update(ctx, func(tx Tx) error {
+		s, err := tx.Subscription(ctx, tenant, id)
+		if err != nil || s.State != call.SubscriptionActive {
+			return err
+		}
+		at, reason := s.EndsAt()
+		if at.IsZero() || g.now().Before(at) {
 			return nil
 		}
-		return g.endSubscription(ctx, tx, s, reason, description, silent)
+		description := "The subscription has expired."
+		if reason == call.AccessTokenExpired {
+			description = "The access token of the sink expires."
+		}
+		return g.endSubscription(ctx, tx, s, reason, description, false)
 	})
 	if errors.Is(err, ErrNotFound) {
 		return nil

@@ -530,7 +530,7 @@ func TestBusyPorts(t *testing.T) {
 	} {
 		cfg := config()
 		change(&cfg)
-		if _, err := mediaplane.New(cfg, mediaplane.Deps{}); err == nil || !strings.HasPrefix(err.Error(), key) {
+		if _, err := mediaplane.New(cfg, mediaplane.Deps{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}); err == nil || !strings.HasPrefix(err.Error(), key) {
 			t.Errorf("%s: %v", key, err)
 		}
 	}

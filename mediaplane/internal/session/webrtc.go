@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/dtlssrtp"
-	"github.com/isthmus-gateway/isthmus/mediaplane/internal/forward"
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/icelite"
 	mediav1 "github.com/isthmus-gateway/isthmus/proto/gen/isthmus/media/v1"
 )
@@ -258,106 +257,6 @@ func (l *webrtcLeg) fail(cause, reason string) {
 	l.session.emit(&mediav1.SessionEvent{Event: &mediav1.SessionEvent_LegFailed{
 		LegFailed: &mediav1.LegFailed{Leg: l.name, Reason: reason},
 	}})
-}
-
-func (l *webrtcLeg) receiveDTLS(b []byte) {
-	l.session.mu.Lock()
-	defer l.session.mu.Unlock()
-	if !l.plan.client {
-		l.shake()
-	}
-	if l.handshake == nil || l.closed {
-		l.session.node.metrics.drop(dropDTLS)
-		return
-	}
-	l.handshake.Push(b)
-}
-
-func (l *webrtcLeg) receiveRTP(b []byte, path icelite.Path) {
-	s := l.session
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l.closed || l.transform == nil {
-		s.node.metrics.drop(dropNoKeys)
-		return
-	}
-	plain, err := l.transform.Unprotect(s.plain[:0], b)
-	if err != nil {
-		l.refuse(b, err)
-		return
-	}
-	l.heard()
-	s.source = path.Remote
-	s.receive(l.name, plain)
-}
-
-func (l *webrtcLeg) receiveRTCP(b []byte) {
-	s := l.session
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l.closed || l.transform == nil {
-		s.node.metrics.drop(dropNoKeys)
-		return
-	}
-	plain, err := l.transform.UnprotectRTCP(s.plain[:0], b)
-	if err != nil {
-		l.refuse(nil, err)
-		return
-	}
-	l.heard()
-	if !s.table.ReceiveRTCP(l.name, plain, s.node.now()) {
-		s.node.metrics.drop(dropMalformed)
-	}
-}
-
-func (l *webrtcLeg) refuse(b []byte, err error) {
-	s := l.session
-	if errors.Is(err, dtlssrtp.ErrReplay) {
-		s.table.Count(l.name, b, forward.Replay)
-		s.node.metrics.drop(dropReplay)
-		return
-	}
-	s.table.Count(l.name, b, forward.AuthFailure)
-	s.node.metrics.auth.Inc()
-	s.node.metrics.drop(dropAuth)
-}
-
-// heard: the browser has the keys, so it has finished its handshake.
-func (l *webrtcLeg) heard() {
-	if l.handshake != nil && l.keyed {
-		l.abandon()
-	}
-}
-
-func (l *webrtcLeg) sendRTP(packet []byte, ssrc uint32, index uint64) forward.SendResult {
-	path := l.path.Load()
-	if l.transform == nil || path == nil {
-		return forward.NotReady
-	}
-	s := l.session
-	protected, err := l.transform.Protect(s.cipher[:0], packet, ssrc, index)
-	if err != nil {
-		s.node.metrics.drop(dropDuplicate)
-		return forward.Dropped
-	}
-	if err := s.node.mux.send(protected, *path); err != nil {
-		s.node.metrics.drop(dropSend)
-		return forward.Dropped
-	}
-	s.node.metrics.webrtcOut.Inc()
-	return forward.Sent
-}
-
-func (l *webrtcLeg) sendRTCP(packet []byte) {
-	path := l.path.Load()
-	if l.transform == nil || path == nil {
-		return
-	}
-	protected, err := l.transform.ProtectRTCP(l.session.cipher[:0], packet)
-	if err != nil {
-		return
-	}
-	_ = l.session.node.mux.send(protected, *path)
 }
 
 func (l *webrtcLeg) tick(now time.Time) {

@@ -36,6 +36,11 @@ type received struct {
 func (r received) req() *sip.Request  { q, _ := r.Message.(*sip.Request); return q }
 func (r received) res() *sip.Response { q, _ := r.Message.(*sip.Response); return q }
 
+// Headers lets package header read it.
+func (r received) Headers() []sip.Header {
+	return r.Message.(interface{ Headers() []sip.Header }).Headers()
+}
+
 func newPhone(t *testing.T, network string) *phone {
 	t.Helper()
 	p := &phone{t: t, network: network, in: make(chan received, 1000), conns: map[string]net.Conn{}}

@@ -26,6 +26,8 @@ type RelayChannel struct {
 	// Credentials that the sink accepts.
 	Credentials []RelayCredential
 	CreatedAt   time.Time
+	// LastSeq is the number of the newest event that it ever held.
+	LastSeq int64
 	// Closed for good: nothing is accepted or read any more.
 	Closed bool
 }

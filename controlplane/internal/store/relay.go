@@ -28,6 +28,7 @@ func (r reader) relayChannel(row queries.RelayChannel) (gateway.RelayChannel, er
 		SinkKey:     row.SinkKey,
 		Credentials: credentials,
 		CreatedAt:   fromMicros(row.CreatedAt),
+		LastSeq:     row.LastSeq,
 		Closed:      row.ClosedAt != 0,
 	}, err
 }

@@ -127,6 +127,9 @@ func TestRelayEvents(t *testing.T) {
 		}
 		add(4)
 		add(5)
+		if got, err := s.RelayChannel(ctx, c.ID); err != nil || got.LastSeq != 5 {
+			t.Errorf("last number is %d, %v, want 5", got.LastSeq, err)
+		}
 		if err := s.AppendRelayEvent(ctx, c.ID, relayEvent(6), 3); !errors.Is(err, gateway.ErrFull) {
 			t.Fatalf("got %v, want full", err)
 		}

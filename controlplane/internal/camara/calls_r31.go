@@ -63,7 +63,7 @@ func viewSession(m call.MediaSession) sessionView {
 
 // about notes for log and ladder what the exchange is about.
 func (x *exchange) about(m call.MediaSession) {
-	x.number, x.callID = m.Owner.Subject, m.CallID
+	x.number, x.callID, x.session, x.registration = m.Owner.Subject, m.CallID, m.ID, m.RegistrationID
 }
 
 func (c callsR31) create(ctx context.Context, x *exchange) (answer, error) {

@@ -30,9 +30,12 @@ type exchange struct {
 	// body is nil when the request has none.
 	body object
 	raw  []byte
-	// number and call that the exchange turned out to be about, for the ladder.
-	number call.Number
-	callID string
+	// number, call, session and registration that the exchange turned out to be
+	// about, for ladder and log.
+	number       call.Number
+	callID       string
+	session      string
+	registration string
 	// traced: the request has been put on the ladder.
 	traced bool
 }
@@ -224,15 +227,17 @@ func (a *API) log(x *exchange, status int, f *failure, took time.Duration) {
 	attrs := []any{"api", api, "generation", generation, "operation", operation,
 		"method", x.request.Method, "path", x.request.URL.Path, "status", status,
 		"duration", took, "x_correlator", x.correlator, "client", x.principal.Owner.ClientID}
-	if x.callID != "" {
-		attrs = append(attrs, "call", x.callID)
+	for _, about := range [][2]string{{"call", x.callID}, {"session", x.session}, {"registration", x.registration}} {
+		if about[1] != "" {
+			attrs = append(attrs, about[0], about[1])
+		}
 	}
 	if f != nil {
 		attrs = append(attrs, "code", f.info.Code, "reason", f.info.Message)
 		if f.cause != nil {
 			attrs = append(attrs, "cause", f.cause)
 		}
-		if status >= http.StatusInternalServerError && status != http.StatusNotImplemented {
+		if f.fault() {
 			level = slog.LevelError
 		}
 	}

@@ -93,6 +93,12 @@ func refuse(code call.Code, format string, args ...any) *failure {
 	return &failure{info: errorInfo(code, fmt.Sprintf(format, args...))}
 }
 
+// fault reports whether the gateway or what it depends on is to blame, and not
+// a caller who went away.
+func (f *failure) fault() bool {
+	return f.info.Status >= http.StatusInternalServerError && f.info.Status != http.StatusNotImplemented && !errors.Is(f.cause, context.Canceled)
+}
+
 // with adds a header field to the answer.
 func (f *failure) with(key, value string) *failure {
 	if f.header == nil {
@@ -114,7 +120,7 @@ func failureOf(err error) *failure {
 		if _, known := httpStatus[e.Code]; known && e.Code != call.Internal {
 			return &failure{info: errorInfo(e.Code, e.Message), cause: e.Err}
 		}
-	} else if errors.Is(err, context.DeadlineExceeded) {
+	} else if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return &failure{info: errorInfo(call.Timeout, "The request took too long; it may have had its effect."), cause: err}
 	}
 	return &failure{info: errorInfo(call.Internal, "The gateway failed to serve the request."), cause: err}

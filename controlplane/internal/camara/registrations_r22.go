@@ -38,7 +38,7 @@ func (r registrationsR22) create(ctx context.Context, x *exchange) (answer, erro
 	if err != nil {
 		return answer{}, err
 	}
-	x.number = registration.Number()
+	x.number, x.registration = registration.Number(), registration.ID
 	return answer{http.StatusOK, viewRegistration(registration)}, nil
 }
 

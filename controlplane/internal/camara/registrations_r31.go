@@ -60,7 +60,7 @@ func (r registrationsR31) create(ctx context.Context, x *exchange) (answer, erro
 	if err != nil {
 		return answer{}, err
 	}
-	x.number = registration.Number()
+	x.number, x.registration = registration.Number(), registration.ID
 	return answer{http.StatusCreated, viewRegistration(registration)}, nil
 }
 
@@ -85,7 +85,7 @@ func (r registrationsR31) get(ctx context.Context, x *exchange) (answer, error) 
 	if err != nil {
 		return answer{}, err
 	}
-	x.number = registration.Number()
+	x.number, x.registration = registration.Number(), registration.ID
 	return answer{http.StatusOK, viewRegistration(registration)}, nil
 }
 
@@ -103,7 +103,7 @@ func refresh(ctx context.Context, x *exchange, g Gateway, below call.Below) (ans
 	if err != nil {
 		return answer{}, err
 	}
-	x.number = registration.Number()
+	x.number, x.registration = registration.Number(), registration.ID
 	if x.body == nil {
 		return answer{status: http.StatusNoContent}, nil
 	}

@@ -17,13 +17,15 @@ function make(name, attributes = {}, ...children) {
   return e;
 }
 
-// paragraphs splits a description at blank lines; `code` becomes code.
+// inline fills an element with text in which `code` becomes code.
+function inline(out, text) {
+  (text || "").trim().split("`").forEach((part, i) => out.append(i % 2 ? make("code", { text: part }) : part));
+  return out;
+}
+
+// paragraphs splits a description at blank lines.
 function paragraphs(text) {
-  return (text || "").trim().split(/\n\s*\n/).filter(Boolean).map((p) => {
-    const out = make("p");
-    p.split("`").forEach((part, i) => out.append(i % 2 ? make("code", { text: part }) : part));
-    return out;
-  });
+  return (text || "").trim().split(/\n\s*\n/).filter(Boolean).map((p) => inline(make("p"), p));
 }
 
 let doc;
@@ -60,7 +62,7 @@ function showSchema(schema, seen = []) {
     const ps = resolve(p);
     const item = make("li", {}, make("code", { text: name }), " ");
     if ((s.required || []).includes(name)) item.append(make("span", { class: "must", text: "required " }));
-    item.append(make("span", { class: "quiet", text: [ps.type, limits(ps)].filter(Boolean).join(", ") + (ps.description ? ". " + ps.description.trim() : "") }));
+    item.append(inline(make("span", { class: "quiet" }), [ps.type, limits(ps)].filter(Boolean).join(", ") + (ps.description ? ". " + ps.description : "")));
     if (ps.properties || ps.allOf || ps.oneOf) item.append(showSchema(p, inner));
     if (ps.type === "array" && ps.items) item.append(showSchema(ps.items, inner));
     list.append(item);
@@ -117,7 +119,7 @@ function operation(path, method, op, shared) {
   for (const [status, r] of Object.entries(op.responses)) {
     const answer = resolve(r);
     const schema = mediaOf(answer.content);
-    const line = make("details", {}, make("summary", {}, make("code", { text: status }), " ", (answer.description || "").trim()));
+    const line = make("details", {}, make("summary", {}, make("code", { text: status }), " ", inline(make("span"), answer.description)));
     if (schema) line.append(showSchema(schema.schema));
     card.append(line);
   }

@@ -14,6 +14,7 @@ import (
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/ladder"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/media"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/notify"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/relay"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/trunk"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/store"
@@ -29,6 +30,7 @@ type Config struct {
 	Calls    gateway.Config `yaml:"calls" help:"Rules of registrations, calls and subscriptions."`
 	SIP      sip.Config     `yaml:"sip" help:"The operator's SIP network."`
 	Notify   notify.Config  `yaml:"notify" help:"Delivery of events."`
+	Relay    relay.Config   `yaml:"relay" help:"The Notification Relay for device applications."`
 	Store    store.Config   `yaml:"store" help:"The database."`
 	Ladder   ladder.Config  `yaml:"ladder" help:"The live message ladder."`
 	Shutdown Shutdown       `yaml:"shutdown" help:"The end of the process."`
@@ -76,6 +78,7 @@ func Default() Config {
 		Calls:    gateway.Default(),
 		SIP:      sip.Default(),
 		Notify:   notify.Default(),
+		Relay:    relay.Default(),
 		Store:    store.Default(),
 		Ladder:   ladder.Default(),
 		Shutdown: Shutdown{Grace: 10 * time.Second},
@@ -117,6 +120,7 @@ func (c Config) Validate() error {
 		errs = append(errs, err)
 	}
 	part("notify", c.Notify.Validate())
+	part("relay", c.Relay.Validate())
 	part("store", c.Store.Validate())
 	part("ladder", c.Ladder.Validate())
 	if c.Shutdown.Grace < 0 || c.Shutdown.Grace > 10*time.Minute {

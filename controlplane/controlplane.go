@@ -21,6 +21,7 @@ import (
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/ladder"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/media"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/notify"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/relay"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/store"
 )
@@ -43,6 +44,7 @@ type Plane struct {
 	network *sip.Network
 	nodes   *media.Registry
 	notify  *notify.Notifier
+	relay   *relay.Relay
 	ladder  *ladder.Ladder
 	gateway *gateway.Gateway
 	public  []*server
@@ -109,6 +111,11 @@ func New(ctx context.Context, c Config, d Deps) (_ *Plane, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("api: %w", err)
 	}
+	if p.relay, err = relay.New(c.Relay, relay.Deps{
+		Store: p.store, Authenticate: authenticate, Logger: d.Logger, Registerer: d.Registry,
+	}); err != nil {
+		return nil, fmt.Errorf("relay: %w", err)
+	}
 	return p, p.listen(apis, d)
 }
 
@@ -161,7 +168,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	defer end()
 	parts, life := errgroup.WithContext(life)
 	for name, run := range map[string]func(context.Context) error{
-		"sip": p.network.Run, "nodes": p.nodes.Run, "notify": p.notify.Run, "calls": p.gateway.Run,
+		"sip": p.network.Run, "nodes": p.nodes.Run, "notify": p.notify.Run, "relay": p.relay.Run, "calls": p.gateway.Run,
 		"nodes.listen": p.inner.run,
 	} {
 		parts.Go(func() error {

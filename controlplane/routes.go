@@ -12,6 +12,7 @@ import (
 
 // Paths of what is not a CAMARA API.
 const (
+	relayPath  = "/relay"
 	ladderPath = "/ladder"
 )
 
@@ -19,12 +20,15 @@ const (
 // ServeMux, which would redirect paths that the APIs have to answer themselves.
 func (p *Plane) routes(apis *camara.API, fallback http.Handler) http.Handler {
 	api := apis.Handler()
+	notify := camara.CORS(p.config.API.Origins, http.StripPrefix(relayPath, p.relay.Handler()))
 	var steps http.Handler
 	if p.ladder != nil {
 		steps = camara.CORS(p.config.API.Origins, http.StripPrefix(ladderPath, p.ladder.Handler()))
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch path := r.URL.Path; {
+		case strings.HasPrefix(path, relayPath+"/"):
+			notify.ServeHTTP(w, r)
 		case steps != nil && strings.HasPrefix(path, ladderPath+"/"):
 			steps.ServeHTTP(w, r)
 		case fallback == nil || apis.Owns(path):

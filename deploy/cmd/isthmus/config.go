@@ -120,6 +120,9 @@ func (c *Config) wireAddresses() {
 			{Address: ":" + securePort, Certificate: c.file(certFile), Key: c.file(certKeyFile)},
 		}
 	}
+	if control.Relay.SinkURL == "" {
+		control.Relay.SinkURL = c.SecureURL + "/relay"
+	}
 	if len(control.Notify.AllowOrigins) == 0 {
 		control.Notify.AllowOrigins = []string{c.SecureURL}
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -19,7 +20,12 @@ import (
 	"github.com/isthmus-gateway/isthmus/deploy/e2e/pgtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dsn := os.Getenv(crashDSN); dsn != "" {
+		record(dsn, os.Getenv(crashKey), os.Getenv(crashSubscription))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // onEach runs a test of the conformance suite on every engine, each time on a
 // new and empty database.

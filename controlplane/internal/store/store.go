@@ -181,7 +181,8 @@ func (s *Store) NewEpoch(ctx context.Context) (uint64, error) {
 }
 
 // Update runs fn in one transaction, again when another one changed what it had
-// read of what it changes.
+// read of what it changes. fn uses its Tx only: on SQLite it holds the one
+// connection that writes, for which another Update would wait forever.
 func (s *Store) Update(ctx context.Context, fn func(gateway.Tx) error) error {
 	var enqueued bool
 	err := s.transact(ctx, func(t *tx) error {

@@ -26,6 +26,8 @@ type fakeStore struct {
 	epoch    uint64
 	// down makes transactions fail.
 	down bool
+	// committed, when set, runs after each transaction and before Update returns.
+	committed func()
 }
 
 // fakeRows is contents; what is committed is never changed.
@@ -104,6 +106,9 @@ func (s *fakeStore) Update(_ context.Context, fn func(Tx) error) error {
 		return err
 	}
 	s.contents.Store(copied)
+	if s.committed != nil {
+		s.committed()
+	}
 	return nil
 }
 

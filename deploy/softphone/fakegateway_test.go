@@ -43,6 +43,8 @@ type fakeGateway struct {
 	// rejectHold makes the next PUT Hold fail.
 	rejectHold bool
 	life       time.Duration
+	// noRotation: the relay gives no new credentials.
+	noRotation bool
 }
 
 func newFakeGateway(t *testing.T, configure ...func(*devoauth.Config)) *fakeGateway {
@@ -81,6 +83,12 @@ func newFakeGateway(t *testing.T, configure ...func(*devoauth.Config)) *fakeGate
 	mux.Handle("/", page)
 	mux.HandleFunc("POST /relay", g.api(g.openChannel))
 	mux.HandleFunc("DELETE /relay/{id}", g.api(func(r *http.Request, _ object) (int, any) { return 204, nil }))
+	mux.HandleFunc("POST /relay/{id}/credential", g.api(func(*http.Request, object) (int, any) {
+		if g.noRotation {
+			return notFound()
+		}
+		return 200, object{"sinkCredential": g.credential()}
+	}))
 	mux.Handle("GET /relay/stream", g.relay)
 	mux.Handle("GET /ladder/stream", g.ladder)
 	mux.HandleFunc("POST /reg/sessions", g.api(g.register))
@@ -205,8 +213,12 @@ func (g *fakeGateway) expiry() string {
 func (g *fakeGateway) openChannel(*http.Request, object) (int, any) {
 	return 201, object{
 		"id": uuid.NewString(), "sinkUrl": "https://relay.example/sinks/" + uuid.NewString(), "streamUrl": "/relay/stream",
-		"sinkCredential": object{"credentialType": "ACCESSTOKEN", "accessToken": "sink-token-of-the-relay-000000", "accessTokenExpiresUtc": g.expiry(), "accessTokenType": "bearer"},
+		"sinkCredential": g.credential(),
 	}
+}
+
+func (g *fakeGateway) credential() object {
+	return object{"credentialType": "ACCESSTOKEN", "accessToken": "sink-token-of-the-relay-" + uuid.NewString(), "accessTokenExpiresUtc": g.expiry(), "accessTokenType": "bearer"}
 }
 
 func (g *fakeGateway) register(_ *http.Request, body object) (int, any) {

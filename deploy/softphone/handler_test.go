@@ -91,7 +91,7 @@ func TestSettings(t *testing.T) {
 		}
 	}
 	_, err := softphone.Handler(softphone.Settings{RelayURL: "ftp://x", EventsURL: "/events/"})
-	for _, key := range []string{"issuer:", "clientId:", "relayUrl:", "eventsUrl:", "networkUrl:"} {
+	for _, key := range []string{"issuer:", "clientId:", "relayUrl:", "eventsUrl:"} {
 		if err == nil || !strings.Contains(err.Error(), key) {
 			t.Errorf("the error does not name %s %v", key, err)
 		}

@@ -37,7 +37,8 @@ type Settings struct {
 	// page draws only what it sees itself.
 	LadderURL string `json:"ladderUrl"`
 	// NetworkURL is the root of the demo network's control surface, with
-	// GET /numbers and POST /call below it.
+	// GET /numbers and POST /call below it; empty: a real network, and the page
+	// lists no demo numbers.
 	NetworkURL string `json:"networkUrl"`
 	// PhoneContext completes dialled digits that are no E.164 number
 	// (RFC 3966): "+1" or a domain. Empty: digits stand for +digits.
@@ -83,7 +84,7 @@ func (s Settings) Validate() error {
 	need("issuer", s.Issuer)
 	need("clientId", s.ClientID)
 	for key, value := range s.urls() {
-		if key != "discoveryUrl" && key != "ladderUrl" {
+		if key != "discoveryUrl" && key != "ladderUrl" && key != "networkUrl" {
 			need(key, value)
 		}
 		u, err := url.Parse(value)

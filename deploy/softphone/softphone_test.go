@@ -212,7 +212,25 @@ func TestRefresh(t *testing.T) {
 	tb := openTab(t, g)
 	tb.login()
 	eventually(t, "the registration is refreshed", func() bool { return g.asked("PUT /reg/sessions/") > 0 })
-	eventually(t, "the subscription is refreshed", func() bool { return g.asked("PUT /events/subscriptions/") > 0 })
+	eventually(t, "the subscription is refreshed, and its credential", func() bool { return g.asked("PUT /events/subscriptions/") > 1 })
+	if n := g.asked("POST /events/subscriptions"); n != 1 || g.asked("POST /relay") != 1+g.asked("POST /relay/") {
+		t.Errorf("%d subscriptions were made, want one that is refreshed", n)
+	}
+
+	g.mu.Lock()
+	g.noRotation = true
+	before := len(g.subscriptions)
+	g.mu.Unlock()
+	eventually(t, "the channel is replaced", func() bool { return g.asked("DELETE /relay/") > 0 && g.asked("DELETE /events/subscriptions/") > 0 })
+	g.mu.Lock()
+	after := len(g.subscriptions)
+	g.mu.Unlock()
+	if before != 1 || after != 1 {
+		t.Errorf("%d subscriptions before and %d after the channel was replaced, want one each", before, after)
+	}
+	tb.registered()
+	tb.click("number-+15550102")
+	tb.outcome("busy", "Busy")
 }
 
 func TestLogout(t *testing.T) {
@@ -238,6 +256,7 @@ func TestNoMicrophone(t *testing.T) {
 	tb.click("number-+15550100")
 	tb.state("connected")
 	tb.wait(fmt.Sprintf(`document.querySelector('%s').textContent.includes("nobody hears you")`, id("call-notice")))
+	eventually(t, "silence is sent", func() bool { return g.only().heard.Load() > 0 })
 	tb.screenshot("no-microphone")
 	tb.click("hangup")
 	tb.outcome("ended", "Call ended")

@@ -5,8 +5,10 @@ import { ApiError, explain, type Api } from "./api";
 import type { Report, Trace } from "./journal";
 import { Peer } from "./peer";
 import type { Settings } from "./settings";
-import type { Sound } from "./sound";
+import { loudness, type Sound } from "./sound";
 import { display, isFinal, outcomeOf, type CallState, type Outcome, type Status } from "./status";
+
+const listenEvery = 150; // ms
 
 interface Description { sdp: string }
 
@@ -56,7 +58,7 @@ export class Call {
   startedAt = 0;
   busy = false; // a hold or resume is under way
   localLevel: () => number = () => 0;
-  remoteLevel: () => number = () => 0;
+  remoteLevel = 0;
   remote: MediaStream | undefined;
 
   private peer: Peer | undefined;
@@ -358,18 +360,20 @@ export class Call {
       track: (stream) => {
         if (this.over) return;
         this.remote = stream;
-        this.remoteLevel = this.parts.sound.meter(stream);
         this.parts.changed();
       },
       milestone: (m) => this.note(m),
       failed: () => void this.reconnect(),
     });
     this.peer = peer;
-    this.statistics = window.setInterval(() => void peer.received().then((packets) => {
-      if (packets > 0 === this.hearing) return;
-      this.hearing = packets > 0;
+    clearInterval(this.statistics);
+    this.statistics = window.setInterval(() => void peer.listen().then(({ heard, level }) => {
+      if (this.over) return;
+      this.remoteLevel = loudness(level);
+      if (heard === this.hearing) return;
+      this.hearing = heard;
       this.parts.changed();
-    }).catch(() => undefined), 500);
+    }).catch(() => undefined), listenEvery);
     return peer;
   }
 
@@ -434,7 +438,7 @@ export class Call {
     this.peer?.close();
     this.track?.stop();
     this.remote = undefined;
-    this.localLevel = this.remoteLevel = () => 0;
+    this.localLevel = () => 0;
     this.set("ended");
   }
 

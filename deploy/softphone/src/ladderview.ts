@@ -134,7 +134,7 @@ export class LadderView implements JournalEvents {
 
   private detail(e: Entry): HTMLElement {
     const copy = make("button", { type: "button", class: "soft", "data-testid": "ladder-copy" }, "Copy");
-    const text = e.text || e.title;
+    const text = e.text;
     copy.addEventListener("click", () => {
       navigator.clipboard.writeText(text).then(() => "Copied", () => "Not allowed").then((said) => {
         copy.textContent = said;
@@ -145,9 +145,13 @@ export class LadderView implements JournalEvents {
       clock(e.time), e.from === e.to ? laneNames[e.from] : `${laneNames[e.from]} → ${laneNames[e.to]}`,
       e.mediaSession && `media session ${e.mediaSession}`, e.callId && `call ${e.callId}`, e.sipCallId && `Call-ID ${e.sipCallId}`,
     ].filter(Boolean).join(" · ");
-    return make("div", { class: "detail" },
-      make("p", { class: "facts" }, make("strong", {}, e.title), make("span", {}, facts), copy),
-      make("pre", { tabindex: "0", "data-testid": "ladder-text" }, text));
+    const head = make("p", { class: "facts" }, make("strong", {}, e.title), make("span", {}, facts));
+    const detail = make("div", { class: "detail" }, head);
+    if (text) {
+      head.append(copy);
+      detail.append(make("pre", { tabindex: "0", "data-testid": "ladder-text" }, text));
+    }
+    return detail;
   }
 }
 

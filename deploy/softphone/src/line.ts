@@ -48,7 +48,6 @@ interface Saved {
 const savedKey = "isthmus.line";
 const prefix = "org.camaraproject.webrtc-events-subscriptions.v0.";
 const types = ["session-status", "session-invitation", "registration-ends"].map((t) => prefix + t);
-const subscriptionLife = 3600_000; // ms
 
 export class Line {
   state: LineState = "offline";
@@ -135,8 +134,10 @@ export class Line {
 
   private async bringStream(): Promise<void> {
     const s = this.saved!;
-    if (this.stream) return;
-    if (s.channel && s.subscriptionId && Date.parse(s.channel.sinkCredential.accessTokenExpiresUtc) > Date.now()) {
+    if (this.stream && s.channel && !expired(s.channel)) return;
+    if (this.stream && (await this.renewed())) return;
+    const former = this.stream;
+    if (s.channel && s.subscriptionId && !former && !expired(s.channel)) {
       if (await this.listen(s.channel, s.lastEventId)) return;
     }
     const gap = s.channel !== undefined || this.state === "reconnecting";
@@ -145,6 +146,7 @@ export class Line {
     s.lastEventId = "";
     this.save();
     if (!(await this.listen(s.channel, ""))) throw new ApiError(404, "NOT_FOUND", "The relay does not know the channel that it has just opened.");
+    former?.close();
     if (gap) this.onGap();
   }
 
@@ -186,14 +188,11 @@ export class Line {
       sink: s.channel!.sinkUrl,
       sinkCredential: s.channel!.sinkCredential,
       types,
-      config: {
-        subscriptionDetail: { deviceId: s.deviceId },
-        subscriptionExpireTime: new Date(Date.now() + subscriptionLife).toISOString(),
-      },
+      config: { subscriptionDetail: { deviceId: s.deviceId } },
     });
     s.subscriptionId = sub.id;
     this.save();
-    this.planSubscription(sub);
+    this.planSubscription(sub, Date.parse(sub.expiresAt ?? "") - Date.now());
   }
 
   private async bringRegistration(): Promise<void> {
@@ -220,21 +219,49 @@ export class Line {
     }, () => (this.saved!.registrationId = ""));
   }
 
-  private planSubscription(sub: Subscription): void {
+  /** Keeps the subscription for as long again as it was granted first. */
+  private planSubscription(sub: Subscription, life: number): void {
     const s = this.saved!;
     const url = `${this.settings.eventsUrl}/subscriptions/${sub.id}`;
     if (sub.expiresAt) {
       this.after("subscription", refreshIn(sub.expiresAt), async () => {
         this.planSubscription(await this.api.put<Subscription>(url, {
-          config: { subscriptionExpireTime: new Date(Date.now() + subscriptionLife).toISOString() },
-        }));
+          config: { subscriptionExpireTime: new Date(Date.now() + life).toISOString() },
+        }), life);
       }, () => (s.subscriptionId = ""));
     }
     this.after("credential", refreshIn(s.channel!.sinkCredential.accessTokenExpiresUtc), async () => {
-      s.channel = await renewCredential(this.api, s.channel!);
-      this.save();
-      this.planSubscription(await this.api.put<Subscription>(url, { sinkCredential: s.channel.sinkCredential }));
+      if (!(await this.renewed())) return this.replace();
+      this.planSubscription(await this.api.put<Subscription>(url, { sinkCredential: s.channel!.sinkCredential }), life);
     }, () => (s.subscriptionId = ""));
+  }
+
+  /** Gets a new credential for the sink; false if the relay gives none. */
+  private async renewed(): Promise<boolean> {
+    const s = this.saved!;
+    try {
+      s.channel = await renewCredential(this.api, s.channel!);
+    } catch (e) {
+      if (e instanceof ApiError && [404, 405, 410, 501].includes(e.status)) return false;
+      throw e;
+    }
+    this.save();
+    return true;
+  }
+
+  /** Moves to a new channel with a new subscription. The old ones stay until
+   * then, so that nothing is missed. */
+  private async replace(): Promise<void> {
+    const s = this.saved!;
+    const { subscriptionId, channel } = s;
+    const stream = this.stream;
+    this.stream = undefined;
+    delete s.channel;
+    await this.setUp();
+    if (this.state !== "registered") return; // tried again; the old ones expire
+    await this.api.delete(`${this.settings.eventsUrl}/subscriptions/${subscriptionId}`).catch(() => undefined);
+    stream?.close();
+    if (channel) await closeChannel(this.api, channel).catch(() => undefined);
   }
 
   /** Runs a refresh after a while. What is gone is made anew; what fails is
@@ -317,6 +344,10 @@ function refreshIn(expires: string): number {
   const left = Date.parse(expires) - Date.now();
   if (Number.isNaN(left)) return 600_000;
   return Math.max(1000, left > 300_000 ? left - Math.max(120_000, left / 10) : left / 2);
+}
+
+function expired(c: Channel): boolean {
+  return Date.parse(c.sinkCredential.accessTokenExpiresUtc) < Date.now() + 2000;
 }
 
 function ifGone(e: unknown): undefined {

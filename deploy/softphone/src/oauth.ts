@@ -211,7 +211,7 @@ export class Login {
 
   private report(report: Report, time = Date.now()): void {
     this.journal.push({ time, report });
-    this.trace(report);
+    this.trace(report, time);
   }
 }
 

@@ -11,6 +11,15 @@ export interface PeerEvents {
   failed(): void;
 }
 
+/** What is used of RTCInboundRtpStreamStats. */
+interface InboundStats {
+  type: string;
+  kind?: string;
+  packetsReceived?: number;
+  totalAudioEnergy?: number;
+  totalSamplesDuration?: number;
+}
+
 const gatheringTime = 3000; // ms
 
 export class Peer {
@@ -23,7 +32,7 @@ export class Peer {
   private offered = ""; // the gateway's last offer
   private readonly sent = new Set<string>();
   private closed = false;
-  private heard = false;
+  private last = { packets: 0, energy: 0, seconds: 0 };
   private watched: RTCDtlsTransport | null = null;
 
   constructor(iceServers: RTCIceServer[], private readonly events: PeerEvents) {
@@ -136,18 +145,20 @@ export class Peer {
     return true;
   }
 
-  /** Audio packets received so far. */
-  async received(): Promise<number> {
-    let packets = 0;
-    if (this.closed) return 0;
-    (await this.pc.getStats()).forEach((s: { type: string; kind?: string; packetsReceived?: number }) => {
-      if (s.type === "inbound-rtp" && s.kind === "audio") packets += s.packetsReceived ?? 0;
+  /** Looks at what was received since it was asked last: whether there was
+   * anything at all so far, and how loud it is, as a linear level from 0 to 1. */
+  async listen(): Promise<{ heard: boolean; level: number }> {
+    let now = { packets: 0, energy: 0, seconds: 0 };
+    if (this.closed) return { heard: false, level: 0 };
+    (await this.pc.getStats()).forEach((s: InboundStats) => {
+      if (s.type !== "inbound-rtp" || s.kind !== "audio") return;
+      now = { packets: now.packets + (s.packetsReceived ?? 0), energy: now.energy + (s.totalAudioEnergy ?? 0), seconds: now.seconds + (s.totalSamplesDuration ?? 0) };
     });
-    if (packets > 0 && !this.heard) {
-      this.heard = true;
-      this.note("first RTP packet received");
-    }
-    return packets;
+    const energy = now.energy - this.last.energy;
+    const seconds = now.seconds - this.last.seconds;
+    if (now.packets > 0 && this.last.packets === 0) this.note("first RTP packet received");
+    this.last = now;
+    return { heard: now.packets > 0, level: seconds > 0 && energy > 0 ? Math.sqrt(energy / seconds) : 0 };
   }
 
   close(): void {

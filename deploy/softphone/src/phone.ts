@@ -30,6 +30,9 @@ export class Phone {
     line.onGap = () => void this.call?.check();
   }
 
+  /** Whether there are demo numbers, and somebody who calls on request. */
+  get inDemoNetwork(): boolean { return this.settings.networkUrl !== ""; }
+
   get inCall(): boolean { return this.call !== undefined && !this.call.over; }
 
   /** Calls what was dialled; throws an Error for people to read. */

@@ -49,6 +49,7 @@ export class PhoneView {
 
   /** Fetches and lists the numbers that can be tried. */
   async loadNumbers(): Promise<void> {
+    if (!this.phone.inDemoNetwork) return;
     try {
       element("numbers").replaceChildren(...(await this.phone.demoNumbers()).map((n) => this.demoNumber(n)));
     } catch (e) {
@@ -66,7 +67,7 @@ export class PhoneView {
     show("call", call !== undefined);
     show("dial", !call);
     show("keypad", !call || this.keysOpen);
-    show("book", !live);
+    show("book", !live && this.phone.inDemoNetwork);
     show("call-button", !call);
     show("answer", ringing);
     show("decline", ringing);
@@ -186,7 +187,7 @@ export class PhoneView {
     if (!call) return;
     if (!call.over) {
       this.level("meter-local", call.localLevel());
-      this.level("meter-remote", call.remoteLevel());
+      this.level("meter-remote", call.remoteLevel);
     }
     const seconds = call.startedAt && !call.over ? Math.floor((Date.now() - call.startedAt) / 1000) : -1;
     const two = (n: number) => String(n).padStart(2, "0");

@@ -36,7 +36,7 @@ export async function openChannel(api: Api, relayUrl: string): Promise<Channel> 
 
 /** Gets a new credential for the sink; the old one works until it expires. */
 export async function renewCredential(api: Api, c: Channel): Promise<Channel> {
-  const a = await api.post<Partial<ChannelAnswer> & Partial<SinkCredential>>(`${c.url}/credential`, {});
+  const a = await api.post<Partial<ChannelAnswer> & Partial<SinkCredential>>(`${c.url}/credentials`, {});
   const sinkCredential = a.sinkCredential ?? (a.accessToken ? (a as SinkCredential) : undefined);
   if (!sinkCredential) throw new ApiError(200, "INTERNAL", "The relay's answer has no credential.");
   return { ...c, sinkCredential };

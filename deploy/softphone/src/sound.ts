@@ -25,6 +25,7 @@ const keys = "123A456B789C*0#D";
 export class Sound {
   private context: AudioContext | undefined;
   private playing: { tone: Tone; stop: () => void } | undefined;
+  private quiet: ConstantSourceNode | undefined;
   onBlocked: (blocked: boolean) => void = () => {};
 
   constructor() {
@@ -93,14 +94,25 @@ export class Sound {
 
   /** A track that says nothing, for when there is no microphone. */
   silence(): MediaStreamTrack {
-    return this.audio().createMediaStreamDestination().stream.getAudioTracks()[0]!;
+    const audio = this.audio();
+    const destination = audio.createMediaStreamDestination();
+    // Without a source, nothing is sent, and the gateway takes the call for dead.
+    this.quiet = new ConstantSourceNode(audio, { offset: 0 });
+    this.quiet.connect(destination);
+    this.quiet.start();
+    return destination.stream.getAudioTracks()[0]!;
   }
 
   /** Measures a stream: the returned function tells how loud it is, 0 to 1. */
   meter(stream: MediaStream): () => number {
     if (stream.getAudioTracks().length === 0) return () => 0;
     const audio = this.audio();
-    const source = audio.createMediaStreamSource(stream);
+    let source: MediaStreamAudioSourceNode;
+    try {
+      source = audio.createMediaStreamSource(stream);
+    } catch {
+      return () => 0; // a device whose sample rate this browser does not convert
+    }
     const analyser = new AnalyserNode(audio, { fftSize: 512 });
     source.connect(analyser);
     const samples = new Float32Array(analyser.fftSize);
@@ -109,8 +121,12 @@ export class Sound {
       analyser.getFloatTimeDomainData(samples);
       let sum = 0;
       for (const s of samples) sum += s * s;
-      const decibels = 10 * Math.log10(sum / samples.length + 1e-9);
-      return Math.min(1, Math.max(0, (decibels + 60) / 54)); // -60 dB to -6 dB
+      return loudness(Math.sqrt(sum / samples.length));
     };
   }
+}
+
+/** What a meter shows for a linear level: 0 to 1 for -60 dB to -6 dB. */
+export function loudness(level: number): number {
+  return Math.min(1, Math.max(0, (20 * Math.log10(level + 1e-6) + 60) / 54));
 }

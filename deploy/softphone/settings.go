@@ -31,7 +31,8 @@ type Settings struct {
 	RegistrationURL string `json:"registrationUrl"`
 	CallHandlingURL string `json:"callHandlingUrl"`
 	EventsURL       string `json:"eventsUrl"`
-	// RelayURL is where a relay channel is opened by POST.
+	// RelayURL is where relay channels are opened by POST, "/relay/channels".
+	// The streams must be on its origin.
 	RelayURL string `json:"relayUrl"`
 	// LadderURL is the event stream of the gateway's message ladder; empty: the
 	// page draws only what it sees itself.
@@ -43,7 +44,8 @@ type Settings struct {
 	// PhoneContext completes dialled digits that are no E.164 number
 	// (RFC 3966): "+1" or a domain. Empty: digits stand for +digits.
 	PhoneContext string `json:"phoneContext"`
-	// ICEServers for browsers that need STUN or TURN to reach the media node.
+	// ICEServers for browsers that need STUN or TURN to reach the media node,
+	// beside those that the relay names when a channel is opened.
 	ICEServers []ICEServer `json:"iceServers"`
 	// RawAudio turns echo cancellation, noise suppression and gain control off,
 	// so that tests can send tones.

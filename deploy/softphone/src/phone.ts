@@ -25,7 +25,7 @@ export class Phone {
     private readonly settings: Settings, private readonly api: Api, private readonly line: Line, private readonly sound: Sound,
     private readonly trace: Trace,
   ) {
-    this.parts = { settings, api, sound, trace, changed: () => this.changed() };
+    this.parts = { settings, api, sound, trace, iceServers: () => line.iceServers, changed: () => this.changed() };
     line.onEvent = (kind, data) => this.take(kind, data as Partial<Session>);
     line.onGap = () => void this.call?.check();
   }

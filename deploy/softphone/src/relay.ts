@@ -1,7 +1,7 @@
 // The notification relay: an inbox at the gateway that notifications are
 // delivered to, and that this page reads as a stream.
 
-import { ApiError, type Api } from "./api";
+import type { Api } from "./api";
 
 export interface SinkCredential {
   credentialType: "ACCESSTOKEN";
@@ -15,31 +15,21 @@ export interface Channel {
   sinkUrl: string;
   streamUrl: string;
   sinkCredential: SinkCredential;
+  /** STUN and TURN servers that the operator offers to devices. */
+  iceServers?: RTCIceServer[];
   /** Where the channel is managed. */
   url: string;
 }
 
-interface ChannelAnswer {
-  id?: string;
-  channelId?: string;
-  sinkUrl: string;
-  streamUrl: string;
-  sinkCredential: SinkCredential;
-}
-
 export async function openChannel(api: Api, relayUrl: string): Promise<Channel> {
-  const a = await api.post<ChannelAnswer>(relayUrl, {});
-  const id = a.id ?? a.channelId ?? "";
-  const url = `${relayUrl}/${encodeURIComponent(id)}`;
-  return { id, url, sinkUrl: a.sinkUrl, streamUrl: new URL(a.streamUrl, relayUrl).href, sinkCredential: a.sinkCredential };
+  const c = await api.post<Channel>(relayUrl, {});
+  return { ...c, url: `${relayUrl}/${encodeURIComponent(c.id)}`, streamUrl: new URL(c.streamUrl, relayUrl).href };
 }
 
-/** Gets a new credential for the sink; the old one works until it expires. */
+/** Gets a new credential for the sink; the old one works for a while longer. */
 export async function renewCredential(api: Api, c: Channel): Promise<Channel> {
-  const a = await api.post<Partial<ChannelAnswer> & Partial<SinkCredential>>(`${c.url}/credentials`, {});
-  const sinkCredential = a.sinkCredential ?? (a.accessToken ? (a as SinkCredential) : undefined);
-  if (!sinkCredential) throw new ApiError(200, "INTERNAL", "The relay's answer has no credential.");
-  return { ...c, sinkCredential };
+  const a = await api.post<{ sinkCredential: SinkCredential }>(`${c.url}/credentials`, {});
+  return { ...c, sinkCredential: a.sinkCredential };
 }
 
 export function closeChannel(api: Api, c: Channel): Promise<void> {

@@ -128,7 +128,7 @@ func (c *Config) softphone() softphone.Settings {
 		RegistrationURL: "/webrtc-registration/v0.4",
 		CallHandlingURL: "/webrtc-call-handling/v0.4",
 		EventsURL:       "/webrtc-events-subscriptions/v0.3",
-		RelayURL:        "/relay",
+		RelayURL:        "/relay/channels",
 	}
 	if c.Parts.OAuth {
 		s.Issuer = c.OAuth.Issuer

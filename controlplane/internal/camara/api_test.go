@@ -2,6 +2,9 @@ package camara
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -304,6 +307,69 @@ func TestTimeout(t *testing.T) {
 	w := b.send(t, ask{method: "GET", path: callsBase + "/" + session})
 	if w.Code != 504 || code(w) != "TIMEOUT" {
 		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+}
+
+// What a caller's going away does is not logged as the gateway's fault.
+func TestLogLevels(t *testing.T) {
+	tests := []struct {
+		err   error
+		level string
+	}{
+		{nil, "INFO"},
+		{call.Errorf(call.NotFound, "no"), "INFO"},
+		{call.Errorf(call.EmergencyNotSupported, "no"), "INFO"},
+		{context.Canceled, "INFO"},
+		{context.DeadlineExceeded, "ERROR"},
+		{call.Errorf(call.Unavailable, "no"), "ERROR"},
+		{http.ErrBodyNotAllowed, "ERROR"},
+	}
+	for _, tt := range tests {
+		b := setup(t)
+		var log bytes.Buffer
+		b.api.deps.Logger = slog.New(slog.NewJSONHandler(&log, nil))
+		b.err = tt.err
+		b.send(t, ask{method: "GET", path: callsBase + "/" + session, header: http.Header{"X-Correlator": {"mark"}}})
+		var line map[string]any
+		if err := json.Unmarshal(log.Bytes(), &line); err != nil {
+			t.Fatal(err)
+		}
+		if line["level"] != tt.level || line["x_correlator"] != "mark" || line["client"] != "app" || line["operation"] != "getSessionDetailsById" {
+			t.Errorf("%v: %s", tt.err, log.String())
+		}
+		if tt.err == nil && (line["call"] != "call-1" || line["session"] != session || line["registration"] != registration) {
+			t.Errorf("the log does not say what it was about: %s", log.String())
+		}
+	}
+}
+
+// A caller that goes away does not stop a change half-way.
+func TestChangesOutliveTheirCaller(t *testing.T) {
+	b := setup(t)
+	for method, gone := range map[string]bool{"GET": true, "DELETE": false} {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		r := httptest.NewRequestWithContext(ctx, method, callsBase+"/"+session, nil)
+		r.Header.Set("Authorization", "Bearer user")
+		b.api.Handler().ServeHTTP(httptest.NewRecorder(), r)
+		if got := b.ctxErr != nil; got != gone {
+			t.Errorf("%s: the use case saw %v", method, b.ctxErr)
+		}
+	}
+}
+
+func BenchmarkCreateSession(bm *testing.B) {
+	b := setup(bm)
+	body := callBody(bm, map[string]any{"offer": map[string]any{"sdp": offerSDP + strings.Repeat("a=x\r\n", 500)}})
+	handler := b.api.Handler()
+	for bm.Loop() {
+		b.ladder.entries = b.ladder.entries[:0]
+		r := httptest.NewRequest("POST", callsBase, strings.NewReader(body))
+		r.Header = http.Header{"Authorization": {"Bearer user"}, "Content-Type": {"application/json"}, "Registrationid": {registration}}
+		w := httptest.NewRecorder()
+		if handler.ServeHTTP(w, r); w.Code != http.StatusCreated {
+			bm.Fatal(w.Code, w.Body)
+		}
 	}
 }
 

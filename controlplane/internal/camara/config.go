@@ -34,7 +34,7 @@ type Config struct {
 	// OpenIDConfiguration is told in the documents and used by their page.
 	OpenIDConfiguration string `yaml:"openid_configuration" help:"URL of the authorization server's metadata, for the OpenAPI documents."`
 	// DocsClientID lets the documents' page obtain tokens; empty: tokens are pasted.
-	DocsClientID string `yaml:"docs_client_id" help:"OAuth client of the OpenAPI pages (public, PKCE); empty to paste access tokens instead."`
+	DocsClientID string `yaml:"docs_client_id" help:"OAuth client of the OpenAPI pages (public, PKCE, redirect URI /openapi/callback); empty to paste access tokens instead."`
 	// R22 has what is particular to that generation.
 	R22 R22Config `yaml:"r22"`
 }

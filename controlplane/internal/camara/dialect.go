@@ -15,6 +15,9 @@ type dialect struct {
 	prefix string
 	// narrow: addresses must fit the narrow pattern of older releases.
 	narrow bool
+	// listed bounds the list of subscriptions, as the document states; 0 for no
+	// bound.
+	listed int
 	// correlators: events carry the fields that only r2.2 has.
 	correlators bool
 }
@@ -25,6 +28,7 @@ var dialects = map[string]dialect{
 		generation: R31,
 		scope:      "webrtc-events-subscriptions",
 		prefix:     "org.camaraproject.webrtc-events-subscriptions.v0.",
+		listed:     100,
 	},
 	R22: {
 		generation:  R22,
@@ -38,6 +42,7 @@ var dialects = map[string]dialect{
 		scope:      "webrtc-events",
 		prefix:     "org.camaraproject.webrtc-events.v0.",
 		narrow:     true,
+		listed:     100,
 	},
 }
 

@@ -78,3 +78,35 @@ func TestRenderRefuses(t *testing.T) {
 		}
 	}
 }
+
+// The published schema of older generations wants two attributes in the envelope,
+// which are put there only on request.
+func TestRenderEnvelope(t *testing.T) {
+	c := change(t)
+	status := call.Event{ID: "e-1", Type: call.SessionStatus, Time: now, Session: &c}
+	config := Default()
+	config.R22.EnvelopeAttributes = true
+	for generation, want := range map[string]bool{R22: true, Main2606: true, R31: false, "": false} {
+		body, _, err := NewRenderer(config).Render(call.Subscription{ID: subscription, Generation: generation}, status)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var envelope map[string]any
+		if err := json.Unmarshal(body, &envelope); err != nil {
+			t.Fatal(err)
+		}
+		if got := envelope["mediaSessionId"] == session && envelope["status"] == "Ringing"; got != want {
+			t.Errorf("%q: %s", generation, body)
+		}
+	}
+}
+
+// Events of a generation that is not served any more are still sent.
+func TestRenderOutlivesConfiguration(t *testing.T) {
+	b := setup(t, func(c *Config) { c.Generations = []string{R31} })
+	c := change(t)
+	body, _, err := b.api.Render(call.Subscription{ID: subscription, Generation: R22}, call.Event{ID: "e-1", Type: call.SessionStatus, Time: now, Session: &c})
+	if err != nil || !strings.Contains(string(body), `"type":"org.camaraproject.webrtc-events.v0.session-status"`) {
+		t.Errorf("got %s, %v", body, err)
+	}
+}

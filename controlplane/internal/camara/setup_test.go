@@ -55,10 +55,11 @@ type fake struct {
 	request any
 	who     gateway.Principal
 	block   bool
+	ctxErr  error
 }
 
 func (f *fake) note(ctx context.Context, p gateway.Principal, called, id string, request any) error {
-	f.called, f.id, f.request, f.who = called, id, request, p
+	f.called, f.id, f.request, f.who, f.ctxErr = called, id, request, p, ctx.Err()
 	if f.panic != nil {
 		panic(f.panic)
 	}

@@ -158,16 +158,16 @@ func (s subscriptions) subscribe(ctx context.Context, x *exchange, r gateway.Sub
 	return answer{http.StatusCreated, viewSubscription(subscription)}, nil
 }
 
-// maxSubscriptions bounds the answer of list, as its document states.
-const maxSubscriptions = 100
-
 func (s subscriptions) list(ctx context.Context, x *exchange) (answer, error) {
 	all, err := s.gateway.Subscriptions(ctx, x.principal)
 	if err != nil {
 		return answer{}, err
 	}
+	if most := s.dialect.listed; most > 0 && len(all) > most {
+		all = all[:most]
+	}
 	views := make([]subscriptionView, 0, len(all))
-	for _, subscription := range all[:min(len(all), maxSubscriptions)] {
+	for _, subscription := range all {
 		views = append(views, viewSubscription(subscription))
 	}
 	return answer{http.StatusOK, views}, nil

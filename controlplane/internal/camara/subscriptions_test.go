@@ -226,6 +226,16 @@ func TestSubscriptionList(t *testing.T) {
 	golden(t, "subscriptions-r31-list", w.Body.Bytes())
 
 	b.subscriptions = nil
+	for range 120 {
+		b.subscriptions = append(b.subscriptions, older)
+	}
+	for path, want := range map[string]int{subsBase: 100, r22Subs: 120, "/webrtc-events/v0.3/subscriptions": 100} {
+		var list []any
+		if w := b.send(t, ask{method: "GET", path: path}); json.Unmarshal(w.Body.Bytes(), &list) != nil || len(list) != want {
+			t.Errorf("%s lists %d", path, len(list))
+		}
+	}
+	b.subscriptions = nil
 	if w := b.send(t, ask{method: "GET", path: subsBase}); w.Body.String() != "[]" {
 		t.Errorf("no subscriptions are shown as %s", w.Body)
 	}

@@ -28,7 +28,8 @@ type Login struct {
 	// empty when not known.
 	OpenIDConfiguration string
 	// ClientID of a public client that may use the authorization code flow with
-	// PKCE from the pages; empty: tokens are pasted.
+	// PKCE from the pages, with the redirect URI {origin}/openapi/callback; empty:
+	// tokens are pasted.
 	ClientID string
 }
 
@@ -47,6 +48,9 @@ var indexPage string
 //go:embed page/page.html
 var tryPage string
 
+//go:embed page/callback.html
+var callbackPage []byte
+
 //go:embed page/page.js
 var script []byte
 
@@ -59,6 +63,7 @@ func NewSite(pages []Page, login Login) (*Site, error) {
 	s := &Site{files: map[string]file{
 		"/openapi/page.js":  {"text/javascript; charset=utf-8", script},
 		"/openapi/page.css": {"text/css; charset=utf-8", style},
+		"/openapi/callback": {"text/html; charset=utf-8", callbackPage},
 	}}
 	try, err := template.New("page").Parse(tryPage)
 	if err != nil {

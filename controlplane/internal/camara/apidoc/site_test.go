@@ -40,6 +40,7 @@ func TestSite(t *testing.T) {
 		"/openapi/":                                "text/html; charset=utf-8",
 		"/openapi/index.json":                      "application/json",
 		"/openapi/page.js":                         "text/javascript; charset=utf-8",
+		"/openapi/callback":                        "text/html; charset=utf-8",
 		"/openapi/page.css":                        "text/css; charset=utf-8",
 		"/openapi/webrtc-registration/r3.1":        "text/html; charset=utf-8",
 		"/openapi/webrtc-registration/r3.1.json":   "application/json",

@@ -174,14 +174,15 @@ async function metadata() {
   return r.json();
 }
 
-function ownAddress() {
-  return location.origin + location.pathname;
+// The one address that the client has to be registered with.
+function callback() {
+  return location.origin + "/openapi/callback";
 }
 
 async function login() {
   const server = await metadata();
   const verifier = random(), state = random();
-  sessionStorage.setItem("openapi.login", JSON.stringify({ verifier, state }));
+  sessionStorage.setItem("openapi.login", JSON.stringify({ verifier, state, back: location.pathname }));
   const scopes = new Set();
   for (const item of Object.values(doc.paths)) {
     for (const op of Object.values(item)) {
@@ -190,15 +191,19 @@ async function login() {
   }
   const to = new URL(server.authorization_endpoint);
   to.search = new URLSearchParams({
-    response_type: "code", client_id: settings.client, redirect_uri: ownAddress(), scope: [...scopes].join(" "), state,
+    response_type: "code", client_id: settings.client, redirect_uri: callback(), scope: [...scopes].join(" "), state,
     code_challenge: encode(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(verifier))), code_challenge_method: "S256",
   });
   location.assign(to);
 }
 
+function begunLogin() {
+  return JSON.parse(sessionStorage.getItem("openapi.login") || "null");
+}
+
 async function finishLogin() {
   const answer = new URLSearchParams(location.search);
-  const begun = JSON.parse(sessionStorage.getItem("openapi.login") || "null");
+  const begun = begunLogin();
   if (!begun || answer.get("state") !== begun.state) return;
   sessionStorage.removeItem("openapi.login");
   history.replaceState(null, "", location.pathname);
@@ -207,7 +212,7 @@ async function finishLogin() {
   const r = await fetch(server.token_endpoint, {
     method: "POST",
     body: new URLSearchParams({
-      grant_type: "authorization_code", code: answer.get("code"), redirect_uri: ownAddress(), client_id: settings.client, code_verifier: begun.verifier,
+      grant_type: "authorization_code", code: answer.get("code"), redirect_uri: callback(), client_id: settings.client, code_verifier: begun.verifier,
     }),
   });
   const token = await r.json();
@@ -248,4 +253,10 @@ function complain(err) {
   said.textContent = "This did not work: " + err.message;
 }
 
-start().catch(complain);
+if (settings.document) {
+  start().catch(complain);
+} else {
+  // The authorization server sent the reader here; go on where the login began.
+  const begun = begunLogin();
+  location.replace((begun ? begun.back : "/openapi/") + location.search);
+}

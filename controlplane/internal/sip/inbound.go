@@ -29,7 +29,7 @@ func (n *Network) receive(in tap.Inbound) {
 	if req, ok := in.Message.(*sip.Request); ok && req.Method == sip.INVITE && to == "" && id == "" {
 		// A new call has its id from its first message on.
 		id = uuid.Must(uuid.NewV7()).String()
-		req.AppendHeader(sip.NewHeader(idHeader, id))
+		in.Label = id
 		if t := n.peer(in); t != nil {
 			number = callee(t, req).number()
 		}
@@ -37,10 +37,6 @@ func (n *Network) receive(in tap.Inbound) {
 	n.trace(in.Message, in.Text, true, in.Remote.String(), id, number)
 	n.tx.Receive(in)
 }
-
-// idHeader carries the id of a new call from receive to the handler. It never
-// comes from or goes to the wire.
-const idHeader = "\x00id"
 
 // handler is the Network as the transaction layer's user.
 type handler Network
@@ -355,7 +351,7 @@ func (n *Network) incomingCall(in tap.Inbound, req *sip.Request, tx *transaction
 		n.refuse(tx, 404, "")
 		return
 	}
-	id := header.First(req, idHeader)
+	id := in.Label
 	d := dialog.State{
 		CallID: sipID, LocalTag: n.random(12), RemoteTag: from,
 		LocalURI:  trunk.NameAddr(header.Unescape(req.To().DisplayName), req.To().Address.String()),

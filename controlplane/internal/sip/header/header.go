@@ -162,19 +162,18 @@ func Quote(s string) string {
 
 // Escape is the inside of Quote.
 func Escape(s string) string {
-	var b strings.Builder
-	for _, r := range strings.ToValidUTF8(s, " ") {
-		switch {
-		case r == '"' || r == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case r < 0x20 || r == 0x7f || r == 0x85 || r == 0x2028 || r == 0x2029:
-			b.WriteByte(' ')
-		default:
-			b.WriteRune(r)
+	return strings.NewReplacer(`"`, `\"`, `\`, `\\`).Replace(Printable(s))
+}
+
+// Printable makes control characters and line separators spaces, and drops spaces
+// at the ends.
+func Printable(s string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f || r == 0x85 || r == 0x2028 || r == 0x2029 {
+			return ' '
 		}
-	}
-	return b.String()
+		return r
+	}, strings.ToValidUTF8(s, " ")))
 }
 
 // Unquote undoes Quote; text without quotes is returned as it is.

@@ -63,7 +63,10 @@ type Inbound struct {
 	Network  string
 	Remote   netip.AddrPort
 	// Text as it was on the wire.
-	Text   string
+	Text string
+	// Label is for the user of the tap: what it found out before it passes the
+	// message on.
+	Label  string
 	stream *stream
 }
 

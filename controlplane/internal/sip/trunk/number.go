@@ -49,7 +49,7 @@ func hashes(s string) string { return strings.ReplaceAll(s, "#", "%23") }
 
 // NameAddr is a From or To value without tag.
 func NameAddr(name, uri string) string {
-	if name = strings.TrimSpace(name); name != "" {
+	if name = header.Printable(name); name != "" {
 		return header.Quote(name) + " <" + uri + ">"
 	}
 	return "<" + uri + ">"

@@ -43,7 +43,7 @@ func TestIncomingToTheEnd(t *testing.T) {
 		if len(plan.Browsers) != 1 || plan.Talking != plan.Browsers[0].ID || plan.Core.Codecs[0].Encoding != "PCMU" || plan.Browsers[0].RemoteUfrag != d.conn.ufrag {
 			t.Errorf("media is %+v", plan)
 		}
-		if c, _ := w.store.Call(t.Context(), callID); c.Dialog.SIPCallID != "sip-"+callID {
+		if c, _ := w.store.Call(w.t.Context(), callID); c.Dialog.SIPCallID != "sip-"+callID {
 			t.Errorf("the dialog is stored as %+v", c.Dialog)
 		}
 		pass(2 * w.g.config.RingTimeout)
@@ -156,10 +156,10 @@ func TestFirstDeviceWins(t *testing.T) {
 			if m.Status != call.SessionCancelled || m.Reason != "answered elsewhere" {
 				t.Errorf("the loser is %s, %q", m.Status, m.Reason)
 			}
-			if err := w.g.EndSession(t.Context(), d.p, m.ID); err != nil {
+			if err := w.g.EndSession(w.t.Context(), d.p, m.ID); err != nil {
 				t.Error(err)
 			}
-			_, err := w.g.Session(t.Context(), d.p, m.ID)
+			_, err := w.g.Session(w.t.Context(), d.p, m.ID)
 			w.refused(err, call.NotFound)
 		}
 		w.did()
@@ -173,7 +173,7 @@ func TestDecline(t *testing.T) {
 				callID, devices, sessions := ringing(w)
 				for i, d := range devices {
 					w.did()
-					if err := w.g.EndSession(t.Context(), d.p, sessions[i].ID); err != nil {
+					if err := w.g.EndSession(w.t.Context(), d.p, sessions[i].ID); err != nil {
 						t.Fatal(err)
 					}
 					d.hears("Declined")
@@ -194,7 +194,7 @@ func TestDecline(t *testing.T) {
 	t.Run("one declines, another answers", func(t *testing.T) {
 		play(t, nil, func(w *world) {
 			_, devices, sessions := ringing(w)
-			if err := w.g.EndSession(t.Context(), devices[0].p, sessions[0].ID); err != nil {
+			if err := w.g.EndSession(w.t.Context(), devices[0].p, sessions[0].ID); err != nil {
 				t.Fatal(err)
 			}
 			devices[1].picksUp(sessions[1])
@@ -230,7 +230,7 @@ func TestCancelCrossesTheAnswer(t *testing.T) {
 		}
 		_, err := d.put(m.ID, StatusRequest{Status: call.Connected, Answer: d.conn.answer(m.Offer)})
 		w.refused(err, call.IncompatibleState)
-		w.g.Ended(t.Context(), callID, Ending{Kind: EndedCancelled})
+		w.g.Ended(w.t.Context(), callID, Ending{Kind: EndedCancelled})
 		d.hears("SessionCancelled")
 		if got := d.get(m.ID); got.Reason != "cancelled by the caller" {
 			t.Errorf("reason is %q", got.Reason)
@@ -395,7 +395,7 @@ func TestLegsFailOneByOne(t *testing.T) {
 		callID, devices, sessions := ringing(w)
 		for i := range devices {
 			w.did()
-			w.g.LegFailed(t.Context(), callID, sessions[i].ID, "ICE failed")
+			w.g.LegFailed(w.t.Context(), callID, sessions[i].ID, "ICE failed")
 		}
 		w.did("End 500 Q.850 41")
 		w.settle(callID)

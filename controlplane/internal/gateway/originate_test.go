@@ -55,13 +55,13 @@ func TestOriginateToTheEnd(t *testing.T) {
 		}
 		w.did()
 
-		if err := w.g.EndSession(t.Context(), d.p, m.ID); err != nil {
+		if err := w.g.EndSession(w.t.Context(), d.p, m.ID); err != nil {
 			t.Fatal(err)
 		}
 		w.did("End 487 Q.850 16")
-		_, err = w.g.Session(t.Context(), d.p, m.ID)
+		_, err = w.g.Session(w.t.Context(), d.p, m.ID)
 		w.refused(err, call.NotFound)
-		w.refused(w.g.EndSession(t.Context(), d.p, m.ID), call.NotFound)
+		w.refused(w.g.EndSession(w.t.Context(), d.p, m.ID), call.NotFound)
 		w.settle(m.CallID)
 		d.hears("Terminated")
 		w.gone(m.CallID)
@@ -123,7 +123,7 @@ func TestFarEndRefuses(t *testing.T) {
 				_, err := d.put(m.ID, StatusRequest{Status: call.Hold})
 				w.refused(err, call.IncompatibleState)
 				pass(w.g.config.EndedRetention + 11*time.Second)
-				_, err = w.g.Session(t.Context(), d.p, m.ID)
+				_, err = w.g.Session(w.t.Context(), d.p, m.ID)
 				w.refused(err, call.NotFound)
 			})
 		})
@@ -146,7 +146,7 @@ func TestCancel(t *testing.T) {
 				d := w.device(aliceNumber, "phone")
 				m := d.calls()
 				w.provisional(m.CallID, 180, "Ringing", "")
-				if err := w.g.EndSession(t.Context(), d.p, m.ID); err != nil {
+				if err := w.g.EndSession(w.t.Context(), d.p, m.ID); err != nil {
 					t.Fatal(err)
 				}
 				w.did("Invite tel:+15550199", "End 487 Q.850 16")
@@ -174,10 +174,10 @@ func TestFarEndHangsUp(t *testing.T) {
 			t.Errorf("reason is %q", got.Reason)
 		}
 		w.gone(m.CallID)
-		if err := w.g.EndSession(t.Context(), d.p, m.ID); err != nil {
+		if err := w.g.EndSession(w.t.Context(), d.p, m.ID); err != nil {
 			t.Error(err)
 		}
-		w.refused(w.g.EndSession(t.Context(), d.p, m.ID), call.NotFound)
+		w.refused(w.g.EndSession(w.t.Context(), d.p, m.ID), call.NotFound)
 		d.hears()
 		w.did()
 	})
@@ -342,7 +342,7 @@ func TestLateOffer(t *testing.T) {
 		play(t, nil, func(w *world) {
 			d := w.device(aliceNumber, "phone")
 			m, _ := d.originate(late)
-			if err := w.g.EndSession(t.Context(), d.p, m.ID); err != nil {
+			if err := w.g.EndSession(w.t.Context(), d.p, m.ID); err != nil {
 				t.Fatal(err)
 			}
 			d.hears("SessionCancelled")
@@ -438,9 +438,9 @@ func TestOriginatorMayNotAnswer(t *testing.T) {
 			_, err := d.put(m.ID, StatusRequest{Status: status})
 			w.refused(err, call.InvalidArgument)
 		}
-		_, err := w.g.UpdateSession(t.Context(), principal(bobNumber), m.ID, StatusRequest{Status: call.Hold})
+		_, err := w.g.UpdateSession(w.t.Context(), principal(bobNumber), m.ID, StatusRequest{Status: call.Hold})
 		w.refused(err, call.NotFound)
-		w.refused(w.g.EndSession(t.Context(), principal(bobNumber), m.ID), call.NotFound)
+		w.refused(w.g.EndSession(w.t.Context(), principal(bobNumber), m.ID), call.NotFound)
 		d.hears()
 	})
 }

@@ -489,6 +489,13 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	for _, domain := range []string{"", "10.0.0.1", "example.com;user=phone", "Example.com", "a@b.com"} {
+		c := Default()
+		c.R22.HomeDomain = domain
+		if err := c.Validate(); err == nil {
+			t.Errorf("home_domain %q was taken", domain)
+		}
+	}
 	if _, err := New(Default(), Deps{}); err == nil {
 		t.Error("an API without gateway was built")
 	}

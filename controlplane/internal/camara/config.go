@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -90,8 +89,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("rate.burst: %d must be at least 1", c.Rate.Burst)
 	case c.EventSource == "" || len(c.EventSource) > 2048:
 		return fmt.Errorf("event_source: must have 1 to 2048 characters")
-	case !strings.Contains(c.R22.HomeDomain, "."):
-		return fmt.Errorf("r22.home_domain: %q is not a domain name of at least two labels", c.R22.HomeDomain)
+	case !isHomeDomain(c.R22.HomeDomain):
+		return fmt.Errorf("r22.home_domain: %q is not a domain name of at least two labels, the last one of letters", c.R22.HomeDomain)
 	}
 	if _, err := url.Parse(c.EventSource); err != nil {
 		return fmt.Errorf("event_source: %w", err)

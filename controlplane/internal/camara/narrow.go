@@ -12,6 +12,12 @@ var narrowPattern = regexp.MustCompile(`^(tel:\+[0-9]{5,15}|sip:[A-Za-z0-9_.!%+\
 
 var notUser = regexp.MustCompile(`[^A-Za-z0-9_.!%+\-]`)
 
+// isHomeDomain reports whether addresses of the domain fit the narrow pattern.
+func isHomeDomain(s string) bool {
+	a, err := call.ParseAddress("sip:sos@" + s)
+	return err == nil && a.Host() == s && narrowPattern.MatchString(a.String())
+}
+
 // narrowAddress writes an address so that it fits the pattern of older releases:
 // local numbers and emergency services become users of the home domain.
 func narrowAddress(a call.Address, home string) string {

@@ -148,3 +148,13 @@ func (p *peer) accept(answer string) {
 		p.t.Fatalf("the gateway's answer: %v\n%s", err, answer)
 	}
 }
+
+// MediaPort is the gateway's port that the media go to.
+func (p *peer) MediaPort() int {
+	p.t.Helper()
+	pair, err := p.pc.GetSenders()[0].Transport().ICETransport().GetSelectedCandidatePair()
+	if err != nil || pair == nil {
+		p.t.Fatalf("there is no candidate pair: %v", err)
+	}
+	return int(pair.Remote.Port)
+}

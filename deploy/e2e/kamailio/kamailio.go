@@ -27,8 +27,6 @@ var configuration = template.Must(template.New("kamailio.cfg").Parse(text))
 type Config struct {
 	// Port to listen on, UDP and TCP; 0 takes a free one.
 	Port int
-	// Gateway is the SIP port of the gateway on the loopback address.
-	Gateway int
 	// Routes lead numbers to peers.
 	Routes []Route
 	// Accounts that register and authenticate.
@@ -74,8 +72,8 @@ func Start(t testing.TB, c Config) *Proxy {
 	var out strings.Builder
 	err := configuration.Execute(&out, struct {
 		Config
-		Host, Address, Domain string
-	}{c, "127.0.0.1", fmt.Sprintf("127.0.0.1:%d", c.Port), Domain})
+		Address, Domain string
+	}{c, fmt.Sprintf("127.0.0.1:%d", c.Port), Domain})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -65,13 +66,22 @@ func Start(t testing.TB, c Config) *Process {
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	// Its children may hold the output open after it.
 	p.cmd.WaitDelay = 2 * time.Second
-	if err := p.cmd.Start(); err != nil {
+	started := make(chan error, 1)
+	go func() {
+		// The kernel sends Pdeathsig when the thread ends that started the
+		// program (https://go.dev/issue/27505), so that thread waits here.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = p.cmd.Wait() // ExitCode tells
+			close(p.done)
+		}
+	}()
+	if err := <-started; err != nil {
 		t.Fatalf("start %s: %v", c.Name, err)
 	}
-	go func() {
-		_ = p.cmd.Wait() // ExitCode tells
-		close(p.done)
-	}()
 	t.Cleanup(p.cleanup)
 	return p
 }

@@ -31,7 +31,7 @@ func TestTelephones(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ear := audio.Listen(t, 600)
 			callee := sipp.Listen(t, sipp.Config{Media: ear.Port()})
-			proxy := kamailio.Start(t, kamailio.Config{Gateway: 9, Routes: []kamailio.Route{{Number: "+15559000", Address: callee.Address()}}})
+			proxy := kamailio.Start(t, kamailio.Config{Routes: []kamailio.Route{{Number: "+15559000", Address: callee.Address()}}})
 			caller := sipp.Call(t, sipp.Config{Media: ear.Port(), To: "+15559000", From: "+15559001", Name: "Test", Via: proxy.Address()})
 			act(caller, callee)
 			caller.AwaitSuccess(patient)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
@@ -162,6 +163,8 @@ type bundle struct {
 	addr   string
 	cfg    Config
 	stop   func()
+	// metrics may be nil.
+	metrics prometheus.Registerer
 }
 
 func setup(t *testing.T, network string, change ...func(*Config)) *bundle {
@@ -193,7 +196,7 @@ func testConfig() Config {
 
 func (b *bundle) start(t *testing.T) {
 	t.Helper()
-	n, err := New(b.cfg, Deps{Events: b.l, Tracer: b.ladder})
+	n, err := New(b.cfg, Deps{Events: b.l, Tracer: b.ladder, Metrics: b.metrics})
 	if err != nil {
 		t.Fatal(err)
 	}

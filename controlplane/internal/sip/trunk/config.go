@@ -33,7 +33,7 @@ type Config struct {
 	Prefixes     []string `yaml:"prefixes" help:"number prefixes (+49, +4930, empty string for all) whose calls take this trunk; the longest wins"`
 	Numbers      string   `yaml:"numbers" help:"how E.164 numbers are written in SIP URIs: plus (+15550100) or digits (15550100)"`
 	CalleeFrom   string   `yaml:"callee_from" help:"where an incoming call names the called party: request_uri or to"`
-	Identity     string   `yaml:"identity" help:"how the caller is asserted: asserted (P-Asserted-Identity), preferred (P-Preferred-Identity) or none"`
+	Identity     string   `yaml:"identity" help:"how the caller is named to the trunk: asserted (P-Asserted-Identity), preferred (P-Preferred-Identity) or none; empty: asserted in mode trunk, preferred in mode register"`
 	IdentityTel  bool     `yaml:"identity_tel" help:"assert a tel URI beside the SIP URI"`
 	Trusted      bool     `yaml:"trusted" help:"believe P-Asserted-Identity of incoming calls (RFC 3325); otherwise From counts"`
 	Privacy      string   `yaml:"privacy" help:"privacy of anonymous calls: id (Privacy: id, From anonymous) or none (refuse anonymous calls)"`
@@ -66,14 +66,27 @@ const (
 func Default() Config {
 	return Config{
 		Name: "default", Tenant: call.DefaultTenant, Mode: ModeTrunk, Transport: "udp",
-		Prefixes: []string{""}, Numbers: "plus", CalleeFrom: "request_uri", Identity: "asserted",
+		Prefixes: []string{""}, Numbers: "plus", CalleeFrom: "request_uri",
 		Trusted: true, Privacy: "id", Reliable: "supported",
 		SessionExpires: 30 * time.Minute, MinSE: 90 * time.Second, Digits: "dtmf-relay",
 		DeclineCode: 603, PingMisses: 3, Expires: time.Hour,
 	}
 }
 
-// Complete fills what a trunk of the configuration leaves out with the defaults.
+// UnmarshalYAML begins with the defaults, so that a key that is left out has its
+// default also where that is not the zero value.
+func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
+	type plain Config
+	p := plain(Default())
+	if err := unmarshal(&p); err != nil {
+		return err
+	}
+	*c = Config(p)
+	return nil
+}
+
+// Complete fills the keys of a trunk that are empty and depend on others, or may
+// not be empty.
 func (c Config) Complete() Config {
 	d := Default()
 	str := func(v *string, def string) {
@@ -90,7 +103,7 @@ func (c Config) Complete() Config {
 	str(&c.Reliable, d.Reliable)
 	str(&c.Digits, d.Digits)
 	if c.Identity == "" {
-		c.Identity = d.Identity
+		c.Identity = "asserted"
 		if c.Mode == ModeRegister {
 			c.Identity = "preferred"
 		}

@@ -425,5 +425,8 @@ func Refusal(raw []byte, p *Problem, tag string) []byte {
 		}
 	}
 	b.WriteString("Content-Length: 0\r\n\r\n")
+	if _, err := sip.ParseMessage(b.Bytes()); err != nil {
+		return nil // the fields to be copied are what is wrong
+	}
 	return b.Bytes()
 }

@@ -1,0 +1,34 @@
+package trunk
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+)
+
+func TestYAML(t *testing.T) {
+	var c struct{ Trunks []Config }
+	text := "trunks:\n- name: a\n  targets: ['sbc.example.com:5060']\n- name: b\n  mode: register\n  registrar: '192.0.2.1:5060'\n  domain: ims.example.com\n  trusted: false\n  session_expires: 0s\n" +
+		"  credentials:\n    '+15550100': {username: u, password: p}\n"
+	if err := yaml.UnmarshalWithOptions([]byte(text), &c, yaml.Strict()); err != nil {
+		t.Fatal(err)
+	}
+	for i, tr := range c.Trunks {
+		if err := tr.Complete().Validate("t"); err != nil {
+			t.Errorf("trunk %d: %v", i, err)
+		}
+	}
+	a, b := c.Trunks[0].Complete(), c.Trunks[1].Complete()
+	if !a.Trusted || a.SessionExpires != 30*time.Minute || a.Identity != "asserted" || a.Domain != "sbc.example.com" || a.DeclineCode != 603 {
+		t.Errorf("defaults: %+v", a)
+	}
+	if b.Trusted || b.SessionExpires != 0 || b.Identity != "preferred" || b.Targets[0] != "192.0.2.1:5060" || b.Credentials["+15550100"].Password != "p" {
+		t.Errorf("given: %+v", b)
+	}
+	err := yaml.UnmarshalWithOptions([]byte("trunks:\n- name: a\n  colour: red\n"), &c, yaml.Strict())
+	if err == nil || !strings.Contains(err.Error(), "colour") {
+		t.Errorf("an unknown key: %v", err)
+	}
+}

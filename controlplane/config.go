@@ -117,6 +117,7 @@ func (c Config) Validate() error {
 	part("auth", c.Auth.Validate())
 	part("calls", c.Calls.Validate())
 	if err := c.SIP.Validate(); err != nil {
+		// Its keys begin with sip already.
 		errs = append(errs, err)
 	}
 	part("notify", c.Notify.Validate())

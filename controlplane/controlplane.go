@@ -83,7 +83,7 @@ func New(ctx context.Context, c Config, d Deps) (_ *Plane, err error) {
 		return nil, fmt.Errorf("nodes: %w", err)
 	}
 	if p.network, err = sip.New(c.SIP, sip.Deps{Tracer: tracer, Logger: d.Logger, Metrics: d.Registry}); err != nil {
-		return nil, fmt.Errorf("sip: %w", err)
+		return nil, err
 	}
 	sinks, err := notify.NewGuard(c.Notify)
 	if err != nil {

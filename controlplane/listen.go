@@ -27,7 +27,7 @@ func listen(l Listener, key string, h http.Handler) (*server, error) {
 	}
 	listener, err := net.Listen("tcp", l.Address)
 	if err != nil {
-		return nil, fmt.Errorf("listen for %s: %w; change %s.address", key, err, key)
+		return nil, fmt.Errorf("%s.address: %w", key, err)
 	}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)

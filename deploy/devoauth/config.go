@@ -152,10 +152,7 @@ func (c Config) Validate() error {
 			bad("clients[%d] (%s): %w", i, cl.ID, err)
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("devoauth configuration: %w", err)
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func checkIssuer(s string) error {

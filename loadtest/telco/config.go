@@ -171,10 +171,7 @@ func (c Config) Validate() error {
 	if c.TimeScale <= 0 {
 		bad("time_scale", "%v must be above zero", c.TimeScale)
 	}
-	if len(problems) > 0 {
-		return fmt.Errorf("telco network: %w", errors.Join(problems...))
-	}
-	return nil
+	return errors.Join(problems...)
 }
 
 func splitHostPort(address string) (string, int, error) {

@@ -116,10 +116,7 @@ func (c Config) Validate() error {
 	if c.DPoP.MaxProofs < 100 || c.DPoP.MaxProofs > 100_000_000 {
 		bad("dpop.max_proofs: %d is outside 100 to 100000000", c.DPoP.MaxProofs)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("token validation: %w", err)
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (c Issuer) validate() error {

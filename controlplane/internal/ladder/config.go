@@ -52,8 +52,5 @@ func (c Config) Validate() error {
 	if c.KeepAlive < time.Second || c.KeepAlive > 10*time.Minute {
 		bad("keep_alive: %v is not between 1s and 10m", c.KeepAlive)
 	}
-	if len(errs) > 0 {
-		return fmt.Errorf("message ladder: %w", errors.Join(errs...))
-	}
-	return nil
+	return errors.Join(errs...)
 }

@@ -60,10 +60,7 @@ func (c Config) Validate() error {
 	if _, err := newGuard(c, nil); err != nil {
 		errs = append(errs, err)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("notification configuration: %w", err)
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func parseNetworks(list []string) ([]netip.Prefix, error) {

@@ -104,8 +104,5 @@ func (c Config) Validate() error {
 			}
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("relay configuration: %w", err)
-	}
-	return nil
+	return errors.Join(errs...)
 }

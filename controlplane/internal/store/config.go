@@ -68,10 +68,7 @@ func (c Config) Validate() error {
 	if c.SQLiteSync != "full" && c.SQLiteSync != "normal" {
 		bad("sqlite_sync: %q is neither full nor normal", c.SQLiteSync)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("store configuration: %w", err)
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (c Config) postgres() bool {

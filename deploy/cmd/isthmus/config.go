@@ -163,7 +163,7 @@ func (c *Config) wireOAuth() {
 	if len(o.Clients) == 0 {
 		o.Clients = []devoauth.Client{
 			{ID: phoneClient, Name: "Softphone", RedirectURIs: suffixed(origins, "/")},
-			{ID: docsClient, Name: "API documentation", RedirectURIs: suffixed(origins, "/openapi/")},
+			{ID: docsClient, Name: "API documentation", RedirectURIs: suffixed(origins, "/openapi/callback")},
 			{ID: demoClient, Name: "Demo application", Secret: demoSecret},
 		}
 	}

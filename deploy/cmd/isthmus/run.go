@@ -63,7 +63,7 @@ func run(ctx context.Context, config *Config, log *slog.Logger, out io.Writer) e
 	if config.Parts.OAuth {
 		server, err := devoauth.New(config.OAuth)
 		if err != nil {
-			return fmt.Errorf("demo_oauth: %w", err)
+			return within("demo_oauth", err)
 		}
 		for _, pattern := range server.Patterns() {
 			web.Handle(pattern, server.Handler())
@@ -78,14 +78,14 @@ func run(ctx context.Context, config *Config, log *slog.Logger, out io.Writer) e
 	}
 	control, err := controlplane.New(ctx, config.Control, controlplane.Deps{Logger: log, Registry: metrics, Fallback: web})
 	if err != nil {
-		return errors.Join(fmt.Errorf("control_plane.%w", err), closeNetwork(demo))
+		return errors.Join(within("control_plane", err), closeNetwork(demo))
 	}
 	var node *mediaplane.Plane
 	if config.Parts.MediaNode {
 		node, err = mediaplane.New(config.Media, mediaplane.Deps{Logger: log.With("plane", "media"), Registerer: metrics, Version: boot.Version()})
 		if err != nil {
 			control.Close()
-			return errors.Join(fmt.Errorf("media_plane.%w", err), closeNetwork(demo))
+			return errors.Join(within("media_plane", err), closeNetwork(demo))
 		}
 	}
 	if node != nil {
@@ -107,9 +107,23 @@ func demoNetwork(config *Config, log *slog.Logger) (*telco.Network, error) {
 	c.Logger = log.With("part", "demo_network")
 	network, err := telco.New(c)
 	if err != nil {
-		return nil, fmt.Errorf("demo_network: %w", err)
+		return nil, within("demo_network", err)
 	}
 	return network, nil
+}
+
+// within puts a part's name before each of its errors, most of which begin with
+// a configuration key.
+func within(part string, err error) error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return fmt.Errorf("%s.%w", part, err)
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, within(part, e))
+	}
+	return errors.Join(all...)
 }
 
 func closeNetwork(n *telco.Network) error {

@@ -81,13 +81,13 @@ func newFakeGateway(t *testing.T, configure ...func(*devoauth.Config)) *fakeGate
 		t.Fatal(err)
 	}
 	mux.Handle("/", page)
-	mux.HandleFunc("POST /relay", g.api(g.openChannel))
-	mux.HandleFunc("DELETE /relay/{id}", g.api(func(r *http.Request, _ object) (int, any) { return 204, nil }))
-	mux.HandleFunc("POST /relay/{id}/credential", g.api(func(*http.Request, object) (int, any) {
+	mux.HandleFunc("POST /relay/channels", g.api(g.openChannel))
+	mux.HandleFunc("DELETE /relay/channels/{id}", g.api(func(r *http.Request, _ object) (int, any) { return 204, nil }))
+	mux.HandleFunc("POST /relay/channels/{id}/credentials", g.api(func(*http.Request, object) (int, any) {
 		if g.noRotation {
 			return notFound()
 		}
-		return 200, object{"sinkCredential": g.credential()}
+		return 201, object{"sinkCredential": g.credential()}
 	}))
 	mux.Handle("GET /relay/stream", g.relay)
 	mux.Handle("GET /ladder/stream", g.ladder)
@@ -142,7 +142,7 @@ func newFakeGateway(t *testing.T, configure ...func(*devoauth.Config)) *fakeGate
 func settings(url string) softphone.Settings {
 	return softphone.Settings{
 		Issuer: url + "/oauth", ClientID: "softphone", RegistrationURL: "/reg", CallHandlingURL: "/calls", EventsURL: "/events",
-		RelayURL: "/relay", LadderURL: "/ladder/stream", NetworkURL: "/network", PhoneContext: "+1",
+		RelayURL: "/relay/channels", LadderURL: "/ladder/stream", NetworkURL: "/network", PhoneContext: "+1",
 	}
 }
 

@@ -156,7 +156,7 @@ func (f *firefox) wait(expression string) {
 
 func (f *firefox) click(selector string) {
 	f.t.Helper()
-	f.wait(fmt.Sprintf(`(e => e && !e.hidden && !e.disabled)(document.querySelector(%q))`, selector))
+	f.wait(fmt.Sprintf(`(e => e?.getClientRects().length && !e.disabled)(document.querySelector(%q))`, selector))
 	f.eval(fmt.Sprintf(`document.querySelector(%q).click()`, selector))
 }
 

@@ -31,7 +31,7 @@ func TestLadder(t *testing.T) {
 	}
 	for _, want := range []string{
 		entry("device", "oauth", "GET authorize"), entry("oauth", "device", "redirect with code"), entry("device", "oauth", "POST token"),
-		entry("device", "gateway", "POST relay"), entry("device", "gateway", "POST events/subscriptions"), entry("device", "gateway", "POST reg/sessions"),
+		entry("device", "gateway", "POST relay/channels"), entry("device", "gateway", "POST events/subscriptions"), entry("device", "gateway", "POST reg/sessions"),
 		entry("device", "gateway", "POST calls/sessions"), entry("gateway", "device", "201 Initial"),
 		entry("gateway", "network", "INVITE"), entry("network", "gateway", "180 Ringing"), entry("gateway", "device", "session-status Ringing"),
 		entry("device", "device", "ICE connected"), entry("device", "device", "DTLS connected"), entry("device", "device", "first RTP"),

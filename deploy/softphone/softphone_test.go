@@ -166,7 +166,7 @@ func TestReload(t *testing.T) {
 	if n := g.asked("POST /reg/sessions"); n != 1 {
 		t.Errorf("%d registrations were made, want the first one found again", n)
 	}
-	if n := g.asked("POST /relay"); n != 1 {
+	if n := g.asked("POST /relay/channels"); n != 1 {
 		t.Errorf("%d relay channels were opened, want the first one found again", n)
 	}
 	if n := g.asked("POST /events/subscriptions"); n != 1 {
@@ -213,7 +213,7 @@ func TestRefresh(t *testing.T) {
 	tb.login()
 	eventually(t, "the registration is refreshed", func() bool { return g.asked("PUT /reg/sessions/") > 0 })
 	eventually(t, "the subscription is refreshed, and its credential", func() bool { return g.asked("PUT /events/subscriptions/") > 1 })
-	if n := g.asked("POST /events/subscriptions"); n != 1 || g.asked("POST /relay") != 1+g.asked("POST /relay/") {
+	if n := g.asked("POST /events/subscriptions"); n != 1 || g.asked("POST /relay/channels") != 1+g.asked("POST /relay/channels/") {
 		t.Errorf("%d subscriptions were made, want one that is refreshed", n)
 	}
 
@@ -221,7 +221,7 @@ func TestRefresh(t *testing.T) {
 	g.noRotation = true
 	before := len(g.subscriptions)
 	g.mu.Unlock()
-	eventually(t, "the channel is replaced", func() bool { return g.asked("DELETE /relay/") > 0 && g.asked("DELETE /events/subscriptions/") > 0 })
+	eventually(t, "the channel is replaced", func() bool { return g.asked("DELETE /relay/channels/") > 0 && g.asked("DELETE /events/subscriptions/") > 0 })
 	g.mu.Lock()
 	after := len(g.subscriptions)
 	g.mu.Unlock()
@@ -260,4 +260,30 @@ func TestNoMicrophone(t *testing.T) {
 	tb.screenshot("no-microphone")
 	tb.click("hangup")
 	tb.outcome("ended", "Call ended")
+}
+
+// TestAnotherTab closes the tab without logging out, and logs in anew.
+func TestAnotherTab(t *testing.T) {
+	g := newFakeGateway(t)
+	tb := openTab(t, g)
+	tb.login()
+	// What a tab keeps for itself goes with it.
+	tb.do(chromedp.Evaluate[chromedp.Void](`sessionStorage.clear()`))
+	tb.login()
+	for _, request := range []string{"POST /relay/channels", "POST /events/subscriptions", "POST /reg/sessions"} {
+		if n := g.asked(request); n != 1 {
+			t.Errorf("%s was asked %d times; the second tab should go on with what the first left", request, n)
+		}
+	}
+	// Two tabs at a time are two devices.
+	ctx, cancel := chromedp.NewContext(tb.ctx)
+	defer cancel()
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatal(err)
+	}
+	other := &tab{t: t, ctx: ctx, g: g}
+	other.login()
+	if n := g.asked("POST /reg/sessions"); n != 2 {
+		t.Errorf("%d registrations were made, want one for each open tab", n)
+	}
 }

@@ -41,6 +41,7 @@ export interface CallParts {
   api: Api;
   sound: Sound;
   trace: Trace;
+  iceServers: () => RTCIceServer[];
   /** Something to show has changed. */
   changed: () => void;
 }
@@ -356,7 +357,7 @@ export class Call {
   private get url(): string { return `${this.parts.settings.callHandlingUrl}/sessions/${this.id}`; }
 
   private makePeer(): Peer {
-    const peer = new Peer(this.parts.settings.iceServers, {
+    const peer = new Peer(this.parts.iceServers(), {
       track: (stream) => {
         if (this.over) return;
         this.remote = stream;

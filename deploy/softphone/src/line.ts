@@ -41,11 +41,16 @@ interface Saved {
   number: string;
   registrationId: string;
   subscriptionId: string;
+  /** Whether the subscription has the channel's present credential. */
+  told: boolean;
   channel?: Channel;
   lastEventId: string;
 }
 
-const savedKey = "isthmus.line";
+// In localStorage, for the device and not for the tab: a tab that is closed
+// without logging out leaves a channel, a subscription and a registration behind,
+// which the next one takes up.
+const savedKey = "isthmus.line.";
 const prefix = "org.camaraproject.webrtc-events-subscriptions.v0.";
 const types = ["session-status", "session-invitation", "registration-ends"].map((t) => prefix + t);
 
@@ -58,10 +63,12 @@ export class Line {
   onGap: () => void = () => {};
   /** Told of every notification as it came, before onEvent. */
   onNotification: (kind: string, event: CloudEvent) => void = () => {};
-  onEvent: (kind: string, data: Record<string, unknown>) => void = () => {};
+  /** Told of every notification; age is in milliseconds. */
+  onEvent: (kind: string, data: Record<string, unknown>, age: number) => void = () => {};
 
   private saved: Saved | undefined;
-  private stream: EventStream | undefined;
+  private stream: EventStream | undefined; // the one of the present channel
+  private readonly streams = new Set<EventStream>();
   private timers = new Map<string, number>();
   private running = false;
   private settingUp: Promise<void> | undefined;
@@ -76,15 +83,18 @@ export class Line {
     });
   }
 
+  /** The device's id, empty before start. */
+  get device(): string { return this.saved?.deviceId ?? ""; }
+  get iceServers(): RTCIceServer[] { return [...this.settings.iceServers, ...(this.saved?.channel?.iceServers ?? [])]; }
   get registrationId(): string { return this.saved?.registrationId ?? ""; }
 
   async start(): Promise<void> {
     this.running = true;
     this.number = this.login.number;
-    const kept = JSON.parse(sessionStorage.getItem(savedKey) ?? "null") as Saved | null;
     const device = await deviceId(this.login.number);
+    const kept = JSON.parse(localStorage.getItem(savedKey + device) ?? "null") as Saved | null;
     this.saved = kept && kept.deviceId === device && kept.number === this.login.number ? kept : {
-      deviceId: device, number: this.login.number, registrationId: "", subscriptionId: "", lastEventId: "",
+      deviceId: device, number: this.login.number, registrationId: "", subscriptionId: "", told: false, lastEventId: "",
     };
     await this.setUp();
   }
@@ -96,15 +106,14 @@ export class Line {
     this.timers.clear();
     const s = this.saved;
     this.saved = undefined;
-    sessionStorage.removeItem(savedKey);
     if (s) {
+      localStorage.removeItem(savedKey + s.deviceId);
       const quietly = (p: Promise<void>) => p.catch(() => undefined);
       if (s.registrationId) await quietly(this.api.delete(`${this.settings.registrationUrl}/sessions/${s.registrationId}`));
       if (s.subscriptionId) await quietly(this.api.delete(`${this.settings.eventsUrl}/subscriptions/${s.subscriptionId}`));
-      this.stream?.close();
       if (s.channel) await quietly(closeChannel(this.api, s.channel));
     }
-    this.stream?.close();
+    for (const stream of this.streams) stream.close();
     this.stream = undefined;
     this.set("offline");
   }
@@ -134,13 +143,11 @@ export class Line {
 
   private async bringStream(): Promise<void> {
     const s = this.saved!;
-    if (this.stream && s.channel && !expired(s.channel)) return;
-    if (this.stream && (await this.renewed())) return;
+    if (s.channel && expired(s.channel) && !(await this.renewed())) delete s.channel;
+    if (this.stream && s.channel) return;
+    if (s.channel && (await this.listen(s.channel, s.lastEventId))) return;
     const former = this.stream;
-    if (s.channel && s.subscriptionId && !former && !expired(s.channel)) {
-      if (await this.listen(s.channel, s.lastEventId)) return;
-    }
-    const gap = s.channel !== undefined || this.state === "reconnecting";
+    const gap = s.lastEventId !== "" || this.state === "reconnecting";
     s.channel = await openChannel(this.api, this.settings.relayUrl);
     s.subscriptionId = "";
     s.lastEventId = "";
@@ -175,7 +182,11 @@ export class Line {
           if (this.running) void this.setUp();
         },
       });
-      void stream.run();
+      this.streams.add(stream);
+      void stream.run().finally(() => {
+        this.streams.delete(stream);
+        resolve(false);
+      });
     });
   }
 
@@ -183,6 +194,7 @@ export class Line {
     const s = this.saved!;
     const url = `${this.settings.eventsUrl}/subscriptions`;
     let sub = s.subscriptionId ? await this.api.get<Subscription>(`${url}/${s.subscriptionId}`).catch(ifGone) : undefined;
+    if (sub && !s.told) sub = await this.api.put<Subscription>(`${url}/${sub.id}`, { sinkCredential: s.channel!.sinkCredential }).catch(ifGone);
     sub ??= await this.api.post<Subscription>(url, {
       protocol: "HTTP",
       sink: s.channel!.sinkUrl,
@@ -191,6 +203,7 @@ export class Line {
       config: { subscriptionDetail: { deviceId: s.deviceId } },
     });
     s.subscriptionId = sub.id;
+    s.told = true;
     this.save();
     this.planSubscription(sub, Date.parse(sub.expiresAt ?? "") - Date.now());
   }
@@ -233,6 +246,8 @@ export class Line {
     this.after("credential", refreshIn(s.channel!.sinkCredential.accessTokenExpiresUtc), async () => {
       if (!(await this.renewed())) return this.replace();
       this.planSubscription(await this.api.put<Subscription>(url, { sinkCredential: s.channel!.sinkCredential }), life);
+      s.told = true;
+      this.save();
     }, () => (s.subscriptionId = ""));
   }
 
@@ -241,6 +256,7 @@ export class Line {
     const s = this.saved!;
     try {
       s.channel = await renewCredential(this.api, s.channel!);
+      s.told = false;
     } catch (e) {
       if (e instanceof ApiError && [404, 405, 410, 501].includes(e.status)) return false;
       throw e;
@@ -310,7 +326,7 @@ export class Line {
     const kind = event.type.slice(event.type.lastIndexOf(".") + 1);
     event.data ??= {};
     this.onNotification(kind, event);
-    this.onEvent(kind, event.data);
+    this.onEvent(kind, event.data, Date.now() - Date.parse(event.time));
     if (kind === "registration-ends" && event.data["registrationId"] === this.saved?.registrationId) {
       this.saved!.registrationId = "";
       void this.again();
@@ -335,7 +351,7 @@ export class Line {
   }
 
   private save(): void {
-    if (this.saved) sessionStorage.setItem(savedKey, JSON.stringify(this.saved));
+    if (this.saved) localStorage.setItem(savedKey + this.saved.deviceId, JSON.stringify(this.saved));
   }
 }
 

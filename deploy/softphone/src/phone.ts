@@ -8,7 +8,8 @@ import type { Settings } from "./settings";
 import type { Sound } from "./sound";
 import { address } from "./status";
 
-const callKey = "isthmus.call";
+const callKey = "isthmus.call.";
+const stale = 30_000; // ms
 
 export interface DemoNumber {
   number: string;
@@ -26,7 +27,7 @@ export class Phone {
     private readonly trace: Trace,
   ) {
     this.parts = { settings, api, sound, trace, iceServers: () => line.iceServers, changed: () => this.changed() };
-    line.onEvent = (kind, data) => this.take(kind, data as Partial<Session>);
+    line.onEvent = (kind, data, age) => void this.take(kind, data as Partial<Session>, age);
     line.onGap = () => void this.call?.check();
   }
 
@@ -77,16 +78,22 @@ export class Phone {
 
   /** Finds the call that was running when the page was reloaded. */
   async restore(): Promise<void> {
-    const r = JSON.parse(sessionStorage.getItem(callKey) ?? "null") as Remembered | null;
+    const r = JSON.parse(localStorage.getItem(callKey + this.line.device) ?? "null") as Remembered | null;
     if (!r?.id || this.inCall) return;
     const found = await Call.restore(this.parts, r);
-    if (found) this.call = found;
+    if (found && !this.inCall) this.call = found;
     this.changed();
   }
 
-  private take(kind: string, data: Partial<Session>): void {
+  private async take(kind: string, data: Partial<Session>, age: number): Promise<void> {
     if (kind === "session-invitation" && data.mediaSessionId) {
       if (this.call?.id === data.mediaSessionId) return;
+      if (age > stale) {
+        // It waited while this device was away: does it still ring?
+        const url = `${this.settings.callHandlingUrl}/sessions/${data.mediaSessionId}`;
+        const now = await this.api.get<Session>(url, { session: data.mediaSessionId }).catch(() => undefined);
+        if (!now || !["Initial", "InProgress", "Ringing"].includes(now.status) || this.call?.id === data.mediaSessionId) return;
+      }
       if (this.inCall) {
         // One call at a time: the second caller is told at once.
         void this.api.delete(`${this.settings.callHandlingUrl}/sessions/${data.mediaSessionId}`, { session: data.mediaSessionId }).catch(() => undefined);
@@ -100,8 +107,9 @@ export class Phone {
 
   private changed(): void {
     const c = this.call;
-    if (c && !c.over && c.id) sessionStorage.setItem(callKey, JSON.stringify(c.remembered()));
-    else if (!c || c.over) sessionStorage.removeItem(callKey);
+    const key = callKey + this.line.device;
+    if (c && !c.over && c.id) localStorage.setItem(key, JSON.stringify(c.remembered()));
+    else if (!c || c.over) localStorage.removeItem(key);
     if (!c || c.over) this.sound.play(c?.outcome === "busy" ? "busy" : undefined);
     else if (c.state === "incoming") this.sound.play("ringing");
     else this.sound.play(c.wantsRingBack ? "ring-back" : undefined);

@@ -89,29 +89,49 @@ function openTab(tab: string, ladder: LadderView): void {
   if (tab === "messages") ladder.looked();
 }
 
-/** Reads the gateway's side of the ladder. */
-function feed(settings: Settings, login: Login, journal: Journal): EventStream {
+/** Reads the gateway's side of the ladder, while somebody looks: browsers allow
+ * an origin six connections, which hidden tabs should not use up. Returns what
+ * ends it. */
+function feed(settings: Settings, login: Login, journal: Journal): () => void {
   const lamp = (on: boolean) => {
     element("feed").dataset["state"] = on ? "on" : "off";
     element("feed").textContent = on ? "live" : "";
     element("feed").title = on ? "The gateway's side of the ladder is live." : "Only this page's own messages are shown.";
   };
-  const stream = new EventStream({
-    url: settings.ladderUrl,
-    token: (renew) => login.token(renew),
-    onOpen: () => lamp(true),
-    onDown: () => lamp(false),
-    onGone: () => lamp(false),
-    onMessage: (m) => {
-      try {
-        journal.feed({ ...(JSON.parse(m.data) as FeedEntry), id: m.id });
-      } catch {
-        // A line that cannot be read is left out; the next one will do.
-      }
-    },
-  });
-  if (settings.ladderUrl) void stream.run();
-  return stream;
+  let stream: EventStream | undefined;
+  let lastEventId = "";
+  const look = () => {
+    if (document.hidden || !settings.ladderUrl) return close();
+    if (stream) return;
+    stream = new EventStream({
+      url: settings.ladderUrl,
+      token: (renew) => login.token(renew),
+      lastEventId,
+      onOpen: () => lamp(true),
+      onDown: () => lamp(false),
+      onGone: () => lamp(false),
+      onMessage: (m) => {
+        lastEventId = m.id || lastEventId;
+        try {
+          journal.feed({ ...(JSON.parse(m.data) as FeedEntry), id: m.id });
+        } catch {
+          // A line that cannot be read is left out; the next one will do.
+        }
+      },
+    });
+    void stream.run();
+  };
+  const close = () => {
+    stream?.close();
+    stream = undefined;
+    lamp(false);
+  };
+  document.addEventListener("visibilitychange", look);
+  look();
+  return () => {
+    document.removeEventListener("visibilitychange", look);
+    close();
+  };
 }
 
 /** Puts a notification on the ladder as it came. */
@@ -137,7 +157,7 @@ async function main(): Promise<void> {
   const line = new Line(settings, api, login, trace);
   const phone = new Phone(settings, api, line, sound, trace);
   const view = new PhoneView(phone, complain);
-  let gatewaySide: EventStream | undefined;
+  let endFeed = () => {};
 
   phone.onChange = () => {
     view.draw();
@@ -147,7 +167,7 @@ async function main(): Promise<void> {
   line.onNotification = (kind, event) => notification(trace, kind, event, event.data);
   sound.onBlocked = (blocked) => complain(blocked ? "The browser keeps this page silent until you click or tap it." : "", "sound");
   login.onLost = (reason) => {
-    gatewaySide?.close();
+    endFeed();
     void phone.call?.hangUp();
     void line.stop();
     show("login");
@@ -164,7 +184,7 @@ async function main(): Promise<void> {
       await phone.call?.hangUp();
       phone.dismiss();
       await line.stop();
-      gatewaySide?.close();
+      endFeed();
       await login.end();
       show("login");
     })();
@@ -179,7 +199,7 @@ async function main(): Promise<void> {
   if (!login.signedIn) return show("login");
   show("phone");
   view.draw();
-  gatewaySide = feed(settings, login, journal);
+  endFeed = feed(settings, login, journal);
   void view.loadNumbers();
   await line.start();
   await phone.restore();

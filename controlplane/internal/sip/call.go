@@ -42,7 +42,6 @@ type liveCall struct {
 	txs       map[dialog.Tx]*transaction.Client
 	reqs      map[dialog.Req]*transaction.Server
 	lastReq   dialog.Req
-	invite    *transaction.Server
 	timers    map[dialog.Timer]*time.Timer
 	waiters   map[dialog.Token]chan dialog.Done
 	lastToken dialog.Token

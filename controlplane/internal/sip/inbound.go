@@ -27,10 +27,10 @@ func (n *Network) receive(in tap.Inbound) {
 	}
 	id, number := n.name(in.Message.CallID().Value(), local, remote)
 	if req, ok := in.Message.(*sip.Request); ok && req.Method == sip.INVITE && to == "" && id == "" {
-		// A new call has its id from its first message on.
-		id = uuid.Must(uuid.NewV7()).String()
-		in.Label = id
 		if t := n.peer(in); t != nil {
+			// A new call has its id from its first message on.
+			id = uuid.Must(uuid.NewV7()).String()
+			in.Label = id
 			number = callee(t, req).number()
 		}
 	}
@@ -90,7 +90,7 @@ func (h *handler) Request(in tap.Inbound, req *sip.Request, tx *transaction.Serv
 	if to != "" {
 		c := n.byLocal(sipID, to)
 		if c == nil {
-			n.unknown(in, req, tx, sipID, to)
+			n.unknown(req, tx, sipID, to)
 			return
 		}
 		n.within(c, req, tx, from)
@@ -189,14 +189,12 @@ type pending struct {
 // maxFinding bounds the look-ups for unknown dialogs at a time.
 const maxFinding = 256
 
-// unknown asks the gateway for a dialog that this process does not hold.
-func (n *Network) unknown(in tap.Inbound, req *sip.Request, tx *transaction.Server, sipID, tag string) {
+// unknown asks the gateway for a dialog that this process does not hold. The source
+// does not matter: a dialog's route set may name proxies that no trunk lists, and
+// nobody guesses its tags.
+func (n *Network) unknown(req *sip.Request, tx *transaction.Server, sipID, tag string) {
 	if tx == nil {
 		return // an ACK
-	}
-	if n.peer(in) == nil {
-		n.refuse(tx, 481, "peer")
-		return
 	}
 	key := sipID + "|" + tag
 	n.mu.Lock()
@@ -367,7 +365,6 @@ func (n *Network) incomingCall(in tap.Inbound, req *sip.Request, tx *transaction
 	c := n.newCall(id, sipID, d.LocalTag, from, t, called.number())
 	c.handedOver()
 	r.ID = c.server(tx)
-	c.invite = tx
 	c.m = dialog.NewCallee(cfg, d, r)
 	if err := n.add(c); err != nil {
 		reason := ""

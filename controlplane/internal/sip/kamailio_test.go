@@ -216,7 +216,7 @@ func (b *bundle) registers() int {
 	defer b.ladder.mu.Unlock()
 	n := 0
 	for _, e := range b.ladder.entries {
-		if strings.Contains(e.Title, "REGISTER") && (e.Number == "+15550100" || e.Number == "+15550199") {
+		if strings.Contains(e.Text, " REGISTER\r\n") && (e.Number == "+15550100" || e.Number == "+15550199") {
 			n++
 		}
 	}

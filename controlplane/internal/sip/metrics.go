@@ -15,8 +15,8 @@ type metrics struct {
 	targetUp      *prometheus.GaugeVec
 }
 
-func newMetrics(r prometheus.Registerer, n *Network) (*metrics, error) {
-	m := &metrics{
+func newMetrics(n *Network) *metrics {
+	return &metrics{
 		messages: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_sip_messages_total", Help: "SIP messages by direction and method or status code.",
 		}, []string{"direction", "method_or_code"}),
@@ -33,15 +33,18 @@ func newMetrics(r prometheus.Registerer, n *Network) (*metrics, error) {
 			Name: "isthmus_sip_target_up", Help: "Whether a trunk's target answers OPTIONS.",
 		}, []string{"trunk", "target"}),
 	}
+}
+
+func (m *metrics) register(r prometheus.Registerer) error {
 	if r == nil {
-		return m, nil
+		return nil
 	}
 	for _, c := range []prometheus.Collector{m.messages, m.rejected, m.registrations, m.dialogs, m.targetUp} {
 		if err := r.Register(c); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return m, nil
+	return nil
 }
 
 // label of a message. Methods that nobody defined share one, as anybody can

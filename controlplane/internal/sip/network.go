@@ -105,14 +105,12 @@ func New(cfg Config, deps Deps) (*Network, error) {
 	}
 	n.trunks = trunk.NewSet(trunks)
 	n.ctx, n.stop = context.WithCancel(context.Background())
-	var err error
-	if n.metrics, err = newMetrics(deps.Metrics, n); err != nil {
-		return nil, err
-	}
+	n.metrics = newMetrics(n)
 	listeners := make([]tap.Listener, len(cfg.Listeners))
 	for i, l := range cfg.Listeners {
 		listeners[i] = tap.Listener{Network: l.Network, Address: l.Address, Advertise: l.Advertise, Key: fmt.Sprintf("sip.listeners[%d].address", i)}
 	}
+	var err error
 	n.tap, err = tap.Listen(tap.Config{
 		Listeners: listeners, DialTimeout: cfg.Timers.Dial, WriteTimeout: cfg.Timers.Dial, IdleTimeout: cfg.Timers.Idle,
 		MaxStreams: cfg.MaxStreams, Logger: n.log, Resolver: n.resolver,
@@ -125,6 +123,10 @@ func New(cfg Config, deps Deps) (*Network, error) {
 		Retry: cfg.Timers.T2, Transport: (*registering)(n), Rand: n.rand, Now: n.now, Logger: n.log,
 		Lost: n.bindingLost,
 	})
+	if err := n.metrics.register(deps.Metrics); err != nil {
+		n.Close()
+		return nil, err
+	}
 	return n, nil
 }
 

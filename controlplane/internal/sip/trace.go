@@ -30,9 +30,6 @@ func (n *Network) trace(m sip.Message, text string, in bool, peer string, callID
 	title, _, _ := strings.Cut(text, "\r\n")
 	if r, ok := strings.CutPrefix(title, "SIP/2.0 "); ok {
 		title = r
-		if c := m.CSeq(); c != nil {
-			title += " (" + string(c.MethodName) + ")"
-		}
 	} else {
 		title = strings.TrimSuffix(title, " SIP/2.0")
 	}

@@ -243,8 +243,20 @@ func (m *Machine) refuse(cause call.Cause) {
 	if code < 300 || code > 699 {
 		code = 480
 	}
-	m.add(Respond{Req: m.callee.req.ID, Code: code, Phrase: "", Fields: ReasonFields(cause)})
+	m.add(Respond{Req: m.callee.req.ID, Code: code, Fields: append(ReasonFields(cause), refusalFields(code)...)})
 	m.over(gateway.Ending{Kind: gateway.EndedRefused, Local: true, Signal: call.Signal{Code: code, Phrase: cause.Text, Q850: cause.Q850}})
+}
+
+// refusalFields explain a failure: a Warning when no media fits (RFC 3261 20.43),
+// Retry-After when there is no room.
+func refusalFields(code int) []Field {
+	switch code {
+	case 488, 606:
+		return []Field{{"Warning", `305 gateway "Incompatible media format"`}}
+	case 503:
+		return []Field{{"Retry-After", "5"}}
+	}
+	return nil
 }
 
 // Cancel is a CANCEL of the INVITE. Its own 200 is sent by the machine as well.

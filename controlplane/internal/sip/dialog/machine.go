@@ -100,10 +100,6 @@ func (m *Machine) Phase() Phase { return m.phase }
 // Dialog is the confirmed dialog.
 func (m *Machine) Dialog() State { return m.d.clone() }
 
-// Busy reports whether a transaction of this machine still waits for something,
-// so that it is to be kept although it is over.
-func (m *Machine) Busy() bool { return m.phase != Over }
-
 func (m *Machine) add(e Effect) { m.out = append(m.out, e) }
 
 // tell adds an event unless the call is over.

@@ -174,7 +174,7 @@ func (m *Machine) Answer(req Req, sdp string, refusal *call.Signal) []Effect {
 		if code < 300 || code > 699 {
 			code = 488
 		}
-		m.add(Respond{Req: req, Code: code, Phrase: refusal.Phrase})
+		m.add(Respond{Req: req, Code: code, Phrase: refusal.Phrase, Fields: refusalFields(code)})
 		m.startNext()
 		return m.take()
 	}

@@ -74,15 +74,14 @@ type Inbound struct {
 // (RFC 3261 18.2.2, RFC 3581 4).
 func (in Inbound) Back() Route {
 	r := Route{Network: in.Network, Listener: in.Listener, stream: in.stream, Addr: in.Remote.String()}
-	if in.Network == "udp" {
-		via := in.Message.Via()
-		if _, rport := via.Params.Get("rport"); !rport {
-			port := via.Port
-			if port == 0 {
-				port = sip.DefaultUdpPort
-			}
-			r.Addr = netip.AddrPortFrom(in.Remote.Addr(), uint16(port)).String()
+	via := in.Message.Via()
+	if _, rport := via.Params.Get("rport"); !rport || in.Network != "udp" {
+		// For a stream this is used only when the connection is gone.
+		port := via.Port
+		if port == 0 {
+			port = sip.DefaultUdpPort
 		}
+		r.Addr = netip.AddrPortFrom(in.Remote.Addr(), uint16(port)).String()
 	}
 	return r
 }

@@ -48,7 +48,7 @@ func testAccounts(t *testing.T, algorithm, transport string) {
 	g.Start()
 
 	d := g.Device(ada)
-	proxy.AwaitLog(patient, "REGISTER of "+ada+" with "+kamailio.Domain+", algorithm "+algorithm)
+	proxy.AwaitLog(patient, "REGISTER of "+ada+", algorithm "+algorithm+", expires 3600")
 
 	out := d.Call("tel:"+landline, browserHz)
 	out.AwaitConnected(patient)
@@ -70,7 +70,7 @@ func testAccounts(t *testing.T, algorithm, transport string) {
 	if err := d.Deregister(); err != nil {
 		t.Error(err)
 	}
-	proxy.AwaitLog(patient, "expires 0")
+	proxy.AwaitLog(patient, "REGISTER of "+ada+", algorithm "+algorithm+", expires 0")
 	refused := sipp.Call(t, sipp.Config{Media: port.Range(t, 2), From: landline, Name: "Landline", To: ada, Via: proxy.Address(), Refused: 480})
 	refused.AwaitSuccess(patient)
 

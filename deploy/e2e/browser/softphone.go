@@ -46,6 +46,8 @@ func (b *Browser) Dial(number string) {
 // AwaitState waits until the call is in one of the states.
 func (b *Browser) AwaitState(within time.Duration, states ...string) {
 	b.t.Helper()
+	// What was dismissed is hidden, and stays as it was.
+	b.Await(within, "a call", fmt.Sprintf(`document.querySelector('%s')?.hidden === false`, byID("call")))
 	b.awaitData(within, "call-state", "state", states...)
 }
 

@@ -71,9 +71,11 @@ func NewSplit(t testing.TB, dsn string, nodes int, more Settings) *Split {
 		"sip.listeners":           listeners(s.SIP),
 		"relay.sink_url":          origin + "/relay",
 		"notify.allow_origins":    []string{origin},
-		"notify.ca_files":         []string{s.Authority.CA},
-		"store.dsn":               dsn,
-		"store.sealing_key":       base64.StdEncoding.EncodeToString(key),
+		// Sinks of the tests.
+		"notify.allow_networks": []string{"127.0.0.0/8"},
+		"notify.ca_files":       []string{s.Authority.CA},
+		"store.dsn":             dsn,
+		"store.sealing_key":     base64.StdEncoding.EncodeToString(key),
 	}.with(more)
 	s.config = process.Config{
 		Name: "controlplane", Path: program.Path(t, program.ControlPlane), Dir: dir,

@@ -25,7 +25,7 @@ import (
 const grace = 20 * time.Second
 
 // shown is how much of the output is printed when a test fails, in bytes.
-const shown = 12000
+const shown = 60000
 
 // Config of a program.
 type Config struct {

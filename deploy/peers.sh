@@ -14,6 +14,7 @@ need kamailio kamailio
 need sipp sip-tester
 need baresip baresip-core
 need chromium chromium
+need firefox-esr firefox-esr
 need '/usr/lib/postgresql/*/bin/initdb' postgresql
 need ip iproute2
 

@@ -97,11 +97,11 @@ func (n *fakeNetwork) live(callID string) (*fakeCall, error) {
 func (n *fakeNetwork) Progress(_ context.Context, callID string, code int, text string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.note("Progress %d", code)
 	c, err := n.live(callID)
 	if err != nil || c.answered || c.cause != nil {
 		return ErrNoDialog
 	}
-	n.note("Progress %d", code)
 	if text != "" {
 		c.localSDP = text
 	}
@@ -111,11 +111,11 @@ func (n *fakeNetwork) Progress(_ context.Context, callID string, code int, text 
 func (n *fakeNetwork) Accept(_ context.Context, callID, text string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.note("Accept")
 	c, err := n.live(callID)
 	if err != nil || c.answered || c.cause != nil {
 		return ErrNoDialog
 	}
-	n.note("Accept")
 	if n.acceptErr != nil {
 		return n.acceptErr
 	}

@@ -248,6 +248,7 @@ func TestRingTimeout(t *testing.T) {
 		w.did("End 480 Q.850 19")
 		_, err := devices[1].put(sessions[1].ID, StatusRequest{Status: call.Connected, Answer: devices[1].conn.answer(sessions[1].Offer)})
 		w.refused(err, call.IncompatibleState)
+		w.did()
 		w.settle(callID)
 		devices[0].hears("Ringing", "NoAnswer")
 		devices[1].hears("NoAnswer")

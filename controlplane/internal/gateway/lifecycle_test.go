@@ -98,6 +98,9 @@ func TestAdoptOnDemand(t *testing.T) {
 				t.Error(err)
 			}
 		}
+		if id, _, err := next.g.FindDialog(t.Context(), "sip-"+a.CallID, "local"); err != nil || id != a.CallID {
+			t.Errorf("a call that was taken over already is found as %s, %v", id, err)
+		}
 		next.did("Restore sip-" + a.CallID)
 		if id, dialog, err := next.g.FindDialog(t.Context(), "sip-"+b.CallID, "local"); err != nil || id != b.CallID || dialog.RemoteTag != "remote" {
 			t.Errorf("found %s, %+v, %v", id, dialog, err)

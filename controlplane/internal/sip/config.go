@@ -40,7 +40,7 @@ type Timers struct {
 	Idle    time.Duration `yaml:"idle" help:"TCP connections without traffic are closed after this; 0 keeps them"`
 }
 
-// Default listens on all IPv4 loopback addresses, without a trunk.
+// Default listens on 127.0.0.1:5060, UDP and TCP, without a trunk.
 func Default() Config {
 	return Config{
 		Listeners: []Listener{{Network: "udp", Address: "127.0.0.1:5060"}, {Network: "tcp", Address: "127.0.0.1:5060"}},

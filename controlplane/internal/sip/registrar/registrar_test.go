@@ -54,6 +54,19 @@ func (s *server) take() string {
 	return out
 }
 
+// sent is when each request came.
+func (s *server) sent() []time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]time.Duration(nil), s.times...)
+}
+
+func (s *server) script(f func(Request) Answer) {
+	s.mu.Lock()
+	s.answer = f
+	s.mu.Unlock()
+}
+
 func granted(seconds uint32) func(Request) Answer {
 	return func(r Request) Answer {
 		return Answer{Signal: call.Signal{Code: 200}, Expires: min(seconds, r.Expires)}
@@ -91,6 +104,12 @@ func (b *bundle) lose() int {
 	return len(b.lost)
 }
 
+func (b *bundle) first() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Join(b.lost, "; ")
+}
+
 const number = call.Number("+15550100")
 
 func TestLife(t *testing.T) {
@@ -106,13 +125,13 @@ func TestLife(t *testing.T) {
 		}
 		time.Sleep(24 * time.Hour)
 		last := time.Duration(0)
-		for i, at := range b.s.times[1:] {
+		for i, at := range b.s.sent()[1:] {
 			if gap := at - last; gap < 1800*time.Second || gap > 3242*time.Second {
 				t.Errorf("refresh %d after %v", i, gap)
 			}
 			last = at
 		}
-		if n := len(b.s.times); n < 27 || n > 49 {
+		if n := len(b.s.sent()); n < 27 || n > 49 {
 			t.Errorf("%d refreshes in a day", n)
 		}
 		b.s.take()
@@ -134,22 +153,22 @@ func TestLife(t *testing.T) {
 func TestRefusedAtFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup()
-		b.s.answer = refused(403)
+		b.s.script(refused(403))
 		var rejected *gateway.RejectedError
 		if err := b.r.Register(t.Context(), "a", b.trunk, number); !errors.As(err, &rejected) || rejected.Code != 403 {
 			t.Errorf("error %v", err)
 		}
-		b.s.answer = func(Request) Answer { return Answer{Err: errors.New("silence"), Timeout: true} }
+		b.s.script(func(Request) Answer { return Answer{Err: errors.New("silence"), Timeout: true} })
 		if err := b.r.Register(t.Context(), "a", b.trunk, number); !errors.Is(err, gateway.ErrNetworkTimeout) {
 			t.Errorf("error %v", err)
 		}
-		b.s.answer = func(Request) Answer { return Answer{Err: errors.New("refused")} }
+		b.s.script(func(Request) Answer { return Answer{Err: errors.New("refused")} })
 		if err := b.r.Register(t.Context(), "a", b.trunk, number); !errors.Is(err, gateway.ErrNetworkDown) {
 			t.Errorf("error %v", err)
 		}
 		time.Sleep(time.Hour)
-		if b.lose() != 0 || b.r.Count() != 0 || len(b.s.times) != 3 {
-			t.Errorf("a refused registration went on: %v", b.s.log)
+		if b.lose() != 0 || b.r.Count() != 0 || len(b.s.sent()) != 3 {
+			t.Errorf("a refused registration went on: %s", b.s.take())
 		}
 	})
 }
@@ -161,29 +180,25 @@ func TestOutage(t *testing.T) {
 			t.Fatal(err)
 		}
 		// A short outage is survived.
-		b.s.answer = func(Request) Answer { return Answer{Err: errors.New("silence"), Timeout: true} }
+		b.s.script(func(Request) Answer { return Answer{Err: errors.New("silence"), Timeout: true} })
 		time.Sleep(time.Hour - 5*time.Minute)
-		if b.lose() != 0 || len(b.s.times) < 3 {
-			t.Errorf("%d tries, %d lost", len(b.s.times), b.lose())
+		if b.lose() != 0 || len(b.s.sent()) < 3 {
+			t.Errorf("%d tries, %d lost", len(b.s.sent()), b.lose())
 		}
-		b.s.mu.Lock()
-		b.s.answer = granted(3600)
-		b.s.mu.Unlock()
+		b.s.script(granted(3600))
 		time.Sleep(time.Hour)
 		if b.r.Count() != 1 || b.lose() != 0 {
 			t.Error("it did not come back")
 		}
 		// A long one is not; it is told once.
-		b.s.mu.Lock()
-		b.s.answer = refused(503)
-		b.s.mu.Unlock()
+		b.s.script(refused(503))
 		time.Sleep(2 * time.Hour)
-		if b.r.Count() != 0 || b.lose() != 1 || !strings.HasPrefix(b.lost[0], "default a ") {
-			t.Errorf("lost: %v", b.lost)
+		if b.r.Count() != 0 || b.lose() != 1 || !strings.HasPrefix(b.first(), "default a ") {
+			t.Errorf("lost: %s", b.first())
 		}
-		tries := len(b.s.times)
+		tries := len(b.s.sent())
 		time.Sleep(10 * time.Hour)
-		if len(b.s.times) != tries {
+		if len(b.s.sent()) != tries {
 			t.Error("a lost binding is still tried")
 		}
 	})
@@ -210,7 +225,8 @@ func TestDevicesComeAndGo(t *testing.T) {
 			b.r.mu.Lock()
 			users := len(b.r.byID)
 			b.r.mu.Unlock()
-			last := b.s.log[len(b.s.log)-1]
+			all := strings.Split(b.s.take(), ", ")
+			last := all[len(all)-1]
 			if want := map[bool]string{true: "+15550100 3600", false: "+15550100 0"}[users > 0]; last != want {
 				t.Errorf("seed %d: %d devices, but last sent was %s", seed, users, last)
 			}

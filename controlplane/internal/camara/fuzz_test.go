@@ -79,7 +79,7 @@ func FuzzBodies(f *testing.F) {
 	b := setup(f)
 	f.Fuzz(func(t *testing.T, i int, body []byte) {
 		if i < 0 || i >= len(writes) {
-			t.Skip()
+			return
 		}
 		r := httptest.NewRequest(writes[i].method, writes[i].path, strings.NewReader(string(body)))
 		r.Header = http.Header{"Authorization": {"Bearer user"}, "Content-Type": {"application/json"}, "Registrationid": {registration}}

@@ -55,10 +55,7 @@ func record(dsn, key, subscription string) {
 // A process is killed at any moment, several times over: nothing that it had
 // acknowledged is missing, and no event tells of a change that is not there.
 func TestKilledProcess(t *testing.T) {
-	onEach(t, func(t *testing.T, s *bundle) {
-		if s.memory() {
-			t.Skip("a database in memory ends with its process")
-		}
+	onDisk(t, func(t *testing.T, s *bundle) {
 		ctx := t.Context()
 		sub := s.subscription(t, nil)
 		acknowledged := 0

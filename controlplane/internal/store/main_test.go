@@ -27,22 +27,28 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// engines by name, with where each has a new and empty database.
+var engines = map[string]func(t *testing.T) string{
+	"sqlite":   func(t *testing.T) string { return filepath.Join(t.TempDir(), "test.db") },
+	"memory":   func(*testing.T) string { return ":memory:" },
+	"postgres": func(t *testing.T) string { return pgtest.Start(t) },
+}
+
 // onEach runs a test of the conformance suite on every engine, each time on a
 // new and empty database.
 func onEach(t *testing.T, test func(t *testing.T, s *bundle)) {
-	engines := []struct {
-		name string
-		dsn  func(t *testing.T) string
-	}{
-		{"sqlite", func(t *testing.T) string { return filepath.Join(t.TempDir(), "test.db") }},
-		{"memory", func(*testing.T) string { return ":memory:" }},
-		{"postgres", func(t *testing.T) string { return pgtest.Start(t) }},
-	}
-	for _, e := range engines {
-		t.Run(e.name, func(t *testing.T) {
+	on(t, test, "sqlite", "memory", "postgres")
+}
+
+// onDisk leaves out the engine whose databases end with their process.
+func onDisk(t *testing.T, test func(t *testing.T, s *bundle)) { on(t, test, "sqlite", "postgres") }
+
+func on(t *testing.T, test func(t *testing.T, s *bundle), names ...string) {
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := &bundle{config: store.Default()}
-			b.config.DSN = e.dsn(t)
+			b.config.DSN = engines[name](t)
 			b.config.SealingKey = newKey()
 			b.Store = b.open(t)
 			test(t, b)

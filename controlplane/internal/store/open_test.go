@@ -47,10 +47,7 @@ func TestOpenTogether(t *testing.T) {
 }
 
 func TestReopen(t *testing.T) {
-	onEach(t, func(t *testing.T, s *bundle) {
-		if s.memory() {
-			t.Skip("a database in memory ends with its process")
-		}
+	onDisk(t, func(t *testing.T, s *bundle) {
 		m := s.session(t, nil)
 		sub := s.subscription(t, nil)
 		s.enqueue(t, sub.ID, event(1))
@@ -63,10 +60,7 @@ func TestReopen(t *testing.T) {
 }
 
 func TestKeyRotation(t *testing.T) {
-	onEach(t, func(t *testing.T, s *bundle) {
-		if s.memory() {
-			t.Skip("a database in memory ends with its process")
-		}
+	onDisk(t, func(t *testing.T, s *bundle) {
 		old := s.session(t, nil)
 		rotated := *s
 		rotated.config.SealingKey = newKey()

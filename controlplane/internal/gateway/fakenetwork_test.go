@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
@@ -25,6 +24,8 @@ type fakeNetwork struct {
 	registerErr, inviteErr, acceptErr, endErr error
 	// reoffer answers a re-INVITE; nil answers as a far end that agrees.
 	reoffer func(ctx context.Context, offer string) (string, error)
+	// wrong is what must not be asked.
+	wrong []string
 	// ended is told of a call's End; nil leaves the event to the test.
 	ended func(callID string, e Ending)
 }
@@ -164,6 +165,9 @@ func (n *fakeNetwork) End(_ context.Context, callID string, cause call.Cause) er
 	if n.endErr != nil {
 		return n.endErr
 	}
+	if c.cause != nil {
+		n.wrong = append(n.wrong, fmt.Sprintf("call %s is asked to end again, with %+v", callID, cause))
+	}
 	c.cause = &cause
 	if n.ended != nil {
 		go n.ended(callID, n.ending(c))
@@ -203,16 +207,4 @@ func (n *fakeNetwork) finish(callID string) (c *fakeCall, first bool) {
 	}
 	c.over = true
 	return c, true
-}
-
-// callIDs lists the calls, oldest first.
-func (n *fakeNetwork) callIDs() []string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var ids []string
-	for id := range n.calls {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
 }

@@ -300,6 +300,28 @@ func TestFarEndHolds(t *testing.T) {
 	})
 }
 
+// TestNoWayBackToSetUp: what belongs to set-up neither resumes nor renews a call.
+func TestNoWayBackToSetUp(t *testing.T) {
+	play(t, nil, func(w *world) {
+		d := w.device(aliceNumber, "phone")
+		m := w.connected(d)
+		for range 2 {
+			for _, status := range []call.Status{call.InProgress, call.Ringing} {
+				for _, offer := range []string{"", d.conn.offer()} {
+					_, err := d.put(m.ID, StatusRequest{Status: status, Offer: offer})
+					w.refused(err, call.IncompatibleState)
+				}
+			}
+			d.mustPut(m.ID, StatusRequest{Status: call.Hold})
+		}
+		_, err := d.put(m.ID, StatusRequest{Status: call.Connected})
+		w.refused(err, call.IncompatibleState)
+		w.did("Reoffer sendonly")
+		d.hears("Hold")
+		w.over(m.CallID, Ending{Kind: EndedBye})
+	})
+}
+
 func TestBothHold(t *testing.T) {
 	play(t, nil, func(w *world) {
 		d := w.device(aliceNumber, "phone")

@@ -348,6 +348,35 @@ func TestOfferlessInvite(t *testing.T) {
 	})
 }
 
+// TestCallerChangesTheSessionEarly: an UPDATE after the 183 is answered for the
+// device that spoke for this side, and the 200 repeats that answer.
+func TestCallerChangesTheSessionEarly(t *testing.T) {
+	play(t, nil, func(w *world) {
+		d := w.device(aliceNumber, "phone")
+		callID := w.rings(coreOffer(sdp.SendRecv))
+		m := d.invited()
+		_, err := w.g.Offered(w.t.Context(), callID, coreOffer(sdp.SendRecv))
+		if r, ok := err.(*RejectedError); !ok || r.Code != 500 {
+			t.Errorf("an offer before the first is answered gets %v", err)
+		}
+		d.mustPut(m.ID, StatusRequest{Status: call.InProgress, Answer: d.conn.answer(m.Offer)})
+		moved := strings.Replace(coreOffer(sdp.SendRecv), "203.0.113.5", "203.0.113.50", 2)
+		answer, err := w.g.Offered(w.t.Context(), callID, moved)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.mustPut(m.ID, StatusRequest{Status: call.Connected})
+		if w.offered(callID) != answer {
+			t.Error("the 200 does not repeat the last answer")
+		}
+		if p, _ := w.media.plan(callID); p.Core.Remote.String() != "203.0.113.50:30000" {
+			t.Errorf("media goes to %s", p.Core.Remote)
+		}
+		d.hears("InProgress", "Connected")
+		w.over(callID, Ending{Kind: EndedBye})
+	})
+}
+
 func TestIncomingRequestsOutOfOrder(t *testing.T) {
 	play(t, nil, func(w *world) {
 		d := w.device(aliceNumber, "phone")

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
@@ -53,6 +54,26 @@ type RejectedError struct {
 }
 
 func (e *RejectedError) Error() string { return "rejected by the network: " + e.Reason() }
+
+// networkError is what the device is told of a failed REGISTER or INVITE.
+func networkError(err error) error {
+	var rejected *RejectedError
+	switch {
+	case errors.As(err, &rejected):
+		switch rejected.Code {
+		case 401, 403, 404, 407:
+			return &call.Error{Code: call.PermissionDenied, Message: "the operator's network does not admit this phone number", Err: err}
+		case 408, 504:
+			return &call.Error{Code: call.Timeout, Message: "the operator's network did not answer in time", Err: err}
+		}
+		return &call.Error{Code: call.Unavailable, Message: "the operator's network refused: " + rejected.Reason(), Err: err}
+	case errors.Is(err, ErrNetworkTimeout):
+		return &call.Error{Code: call.Timeout, Message: "the operator's network did not answer in time", Err: err}
+	case errors.Is(err, ErrNetworkDown):
+		return &call.Error{Code: call.Unavailable, Message: "the operator's network cannot be reached", Err: err}
+	}
+	return err
+}
 
 // Account is a registered number, as the network sees it.
 type Account struct {
@@ -125,7 +146,8 @@ type Answer struct {
 // the order in which they were on the wire, one at a time; Ended comes exactly
 // once for every call that was invited, restored or announced by Incoming, and
 // nothing comes after it. The adapter may deliver events while an operation of
-// the same call is waiting.
+// the same call is waiting, but never from within an operation, for which the
+// call may be locked.
 type NetworkEvents interface {
 	// Incoming is told of a new call; the adapter has answered 100.
 	Incoming(ctx context.Context, in IncomingCall)
@@ -148,7 +170,8 @@ type NetworkEvents interface {
 	// BindingLost: a number's SIP registration is gone and cannot be restored.
 	BindingLost(ctx context.Context, a Account, description string)
 	// FindDialog looks for a call by a dialog's identifiers, when a request
-	// arrives for a dialog that the adapter does not hold.
+	// arrives for a dialog that the adapter does not hold. A call that is found
+	// was given to the adapter by Restore before FindDialog returns.
 	FindDialog(ctx context.Context, sipCallID, localTag string) (callID string, d Dialog, err error)
 }
 

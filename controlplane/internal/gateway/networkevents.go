@@ -23,7 +23,7 @@ func (g *Gateway) Offered(ctx context.Context, callID, text string) (string, err
 		return "", &RejectedError{call.Signal{Code: 491, Phrase: "Request Pending"}}
 	}
 	core := lc.Media.Core
-	leg := lc.talkingLeg()
+	leg := lc.answeringLeg()
 	if core == nil || leg == nil {
 		return "", &RejectedError{call.Signal{Code: 500, Phrase: "Session Not Ready"}}
 	}
@@ -113,6 +113,20 @@ func keepVoice(codecs, inForce []sdp.Codec) []sdp.Codec {
 func (lc *liveCall) talkingLeg() *BrowserLeg {
 	for i := range lc.Media.Browsers {
 		if lc.Media.Browsers[i].ID == lc.Media.Talking {
+			return &lc.Media.Browsers[i]
+		}
+	}
+	return nil
+}
+
+// answeringLeg is the leg that speaks for this side: the one that talks or,
+// before the answer to an incoming call, the first one with an answer.
+func (lc *liveCall) answeringLeg() *BrowserLeg {
+	if leg := lc.talkingLeg(); leg != nil || lc.Media.Core == nil || lc.Media.Core.SDP.Local == "" {
+		return leg
+	}
+	for i := range lc.Media.Browsers {
+		if len(lc.Media.Browsers[i].Codecs) > 0 {
 			return &lc.Media.Browsers[i]
 		}
 	}

@@ -279,23 +279,3 @@ func (g *Gateway) BindingLost(ctx context.Context, a Account, description string
 		g.log.Error("end a registration whose SIP binding was lost", "registration", a.RegistrationID, "error", err)
 	}
 }
-
-// networkError is what the device is told of a failed REGISTER or INVITE.
-func networkError(err error) error {
-	var rejected *RejectedError
-	switch {
-	case errors.As(err, &rejected):
-		switch rejected.Code {
-		case 401, 403, 404, 407:
-			return &call.Error{Code: call.PermissionDenied, Message: "the operator's network does not admit this phone number", Err: err}
-		case 408, 504:
-			return &call.Error{Code: call.Timeout, Message: "the operator's network did not answer in time", Err: err}
-		}
-		return &call.Error{Code: call.Unavailable, Message: "the operator's network refused: " + rejected.Reason(), Err: err}
-	case errors.Is(err, ErrNetworkTimeout):
-		return &call.Error{Code: call.Timeout, Message: "the operator's network did not answer in time", Err: err}
-	case errors.Is(err, ErrNetworkDown):
-		return &call.Error{Code: call.Unavailable, Message: "the operator's network cannot be reached", Err: err}
-	}
-	return err
-}

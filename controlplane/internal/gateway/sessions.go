@@ -77,6 +77,9 @@ func (g *Gateway) UpdateSession(ctx context.Context, p Principal, id string, r S
 		// On hold by the far end is not yet what is asked for.
 		repeats = false
 	}
+	if m.Status.Answered() && !r.Status.Answered() {
+		return call.MediaSession{}, call.Errorf(call.IncompatibleState, "a session that is %s cannot become %s", m.Status, r.Status)
+	}
 	if !repeats && m.Status.Answered() && r.Status != call.Connected {
 		// Waits for the far end, and not under the lock.
 		lc.mu.Unlock()

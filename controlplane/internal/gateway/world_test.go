@@ -109,7 +109,7 @@ func (w *world) audit() {
 	rows := w.store.contents.Load()
 	for id, events := range rows.outbox {
 		sequence := map[string]int32{}
-		final := map[string]call.Status{}
+		status, final := map[string]call.Status{}, map[string]call.Status{}
 		for i, e := range events {
 			if e.Type == call.SubscriptionEnded && i != len(events)-1 {
 				w.t.Errorf("subscription %s: %d events after its end", id, len(events)-1-i)
@@ -125,6 +125,10 @@ func (w *world) audit() {
 			if before, over := final[m]; over {
 				w.t.Errorf("session %s: %s is told after %s", m, e.Session.Status, before)
 			}
+			if before, known := status[m]; known && !call.CanFollow(call.Origination, before, e.Session.Status) {
+				w.t.Errorf("session %s: %s is told after %s", m, e.Session.Status, before)
+			}
+			status[m] = e.Session.Status
 			if e.Session.Status.Final() {
 				final[m] = e.Session.Status
 			}
@@ -139,7 +143,7 @@ func (w *world) audit() {
 	}
 	w.media.mu.Lock()
 	defer w.media.mu.Unlock()
-	for _, s := range w.media.wrong {
+	for _, s := range append(w.media.wrong, w.net.wrong...) {
 		w.t.Error(s)
 	}
 	for id := range w.media.plans {

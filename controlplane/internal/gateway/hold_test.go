@@ -128,7 +128,7 @@ func TestNoAnswerToHold(t *testing.T) {
 func TestFarEndIsSlow(t *testing.T) {
 	slow := func(answer func(offer string) (string, error)) func(context.Context, string) (string, error) {
 		return func(ctx context.Context, offer string) (string, error) {
-			time.Sleep(8 * time.Second)
+			delay(8 * time.Second)
 			return answer(offer)
 		}
 	}

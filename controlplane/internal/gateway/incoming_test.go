@@ -267,7 +267,7 @@ func TestAnsweredAtTheLastMoment(t *testing.T) {
 		// the timer fires.
 		w.media.applyErr = func(MediaPlan) error {
 			w.media.applyErr = nil
-			time.Sleep(w.g.config.RingTimeout)
+			delay(w.g.config.RingTimeout)
 			return nil
 		}
 		d.picksUp(m)

@@ -84,7 +84,7 @@ func TestRegisterBeforeTheOldOneIsCleared(t *testing.T) {
 	play(t, nil, func(w *world) {
 		d := w.device(aliceNumber, "phone")
 		w.stop()
-		time.Sleep(2 * time.Hour)
+		delay(2 * time.Hour)
 		again, err := w.g.Register(w.t.Context(), d.p, RegisterRequest{DeviceID: "phone"})
 		if err != nil || again.ID == d.reg.ID {
 			t.Fatalf("registered %+v, %v", again, err)

@@ -395,10 +395,14 @@ func (w *world) ack(callID, sdp string) {
 	w.g.Confirmed(w.t.Context(), callID, Answer{SDP: sdp, Dialog: dialogOf(callID)})
 }
 
+// pass lets the bubble's time go by, and all that it brings.
 func pass(d time.Duration) {
-	time.Sleep(d)
+	delay(d)
 	synctest.Wait()
 }
+
+// delay is for what takes time beside the test.
+func delay(d time.Duration) { time.Sleep(d) }
 
 // without removes what differs between descriptions of the same thing.
 func sameTransport(a, b string) bool {

@@ -11,4 +11,18 @@
 // Everything that happens to one call is serialised by that call's lock. The
 // lock is not held while the gateway waits for the far end, so a re-INVITE in
 // flight does not hold up a BYE.
+//
+// A call is known to its process, and locked, before the store shows it, and it
+// is read from the store only by who has claimed it that way. So a request that
+// is quick to follow an event waits for the lock instead of finding half a call.
+//
+// A call ends in one way only:
+//
+//	end/hangUp ── leave: Network.End, once ──► Network tells Ended ──► finish
+//	                      └── ErrNoDialog ─────────────────────────────► finish
+//
+// From leave on no request is taken and no media applied; finish gives every
+// session that lives its final status, removes the media and stores the events.
+// What the store does not take is kept with the call and goes with its next
+// change, the end if need be later.
 package gateway

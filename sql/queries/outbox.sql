@@ -27,6 +27,7 @@ VALUES (sqlc.arg(tenant), sqlc.arg(subscription), sqlc.arg(seq), (SELECT c.micro
 UPDATE outbox
 SET next_attempt_at = (SELECT c.micros FROM clock c) + sqlc.arg(lease),
     lease_until = (SELECT c.micros FROM clock c) + sqlc.arg(lease),
+    holder = sqlc.arg(holder),
     attempts = attempts + 1
 WHERE (outbox.tenant, outbox.subscription, outbox.seq) IN (
         SELECT h.tenant, h.subscription, h.seq FROM outbox h

@@ -12,7 +12,8 @@
 //     since it read it is run again from its start. What it only adds to, it
 //     waits for.
 //   - Leases and delays are measured by the database's clock, never by a
-//     process's.
+//     process's. Those of a process that has died are freed by the others, or by
+//     the next one, within seconds (see lease.go).
 //
 // The outbox is one queue per subscription, of which only the head can be
 // claimed. next_attempt_at of an outbox row says which state it is in:

@@ -48,11 +48,7 @@ func parseTicket(id string) (ticket, error) {
 // processes that find the same row are told apart by the row's lock: the second
 // sees the first one's lease when it rechecks.
 func (s *Store) Claim(ctx context.Context, lease time.Duration, limit int) ([]gateway.Delivery, error) {
-	var rows []queries.ClaimOutboxRow
-	err := s.again(ctx, func() (err error) {
-		rows, err = s.q.ClaimOutbox(ctx, lease.Microseconds(), int32(limit))
-		return err
-	})
+	rows, err := s.claim(ctx, lease, limit)
 	if err != nil {
 		return nil, fmt.Errorf("claim deliveries: %w", err)
 	}

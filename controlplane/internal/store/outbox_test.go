@@ -10,6 +10,7 @@ import (
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/gateway"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/store"
 )
 
 func TestOutboxOrder(t *testing.T) {
@@ -68,6 +69,33 @@ func TestRetry(t *testing.T) {
 		again := claimOne(t, s, time.Minute, "event-001")
 		if again.Attempts != 1 || !again.Since.Equal(d.Since) {
 			t.Errorf("attempts %d since %v, want 1 since %v", again.Attempts, again.Since, d.Since)
+		}
+	})
+}
+
+// What a process holds that dies is free long before its lease runs out, and what
+// one holds that lives is not.
+func TestLeaseOfDeadProcess(t *testing.T) {
+	onDisk(t, func(t *testing.T, s *bundle) {
+		sub, other := s.subscription(t, nil), s.subscription(t, nil)
+		dead, err := store.Open(t.Context(), s.config, discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.enqueue(t, sub.ID, event(1), event(2))
+		claimOne(t, dead, time.Hour, "event-001")
+		s.enqueue(t, other.ID, event(101))
+		claimOne(t, s, time.Hour, "event-101")
+		if err := dead.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var taken []gateway.Delivery
+		eventually(t, "the dead process's delivery", func() bool {
+			taken = claim(t, s, time.Hour, 10)
+			return len(taken) > 0
+		})
+		if ids := eventIDs(taken); !slices.Equal(ids, []string{"event-001"}) || taken[0].Attempts != 1 {
+			t.Errorf("took over %v", ids)
 		}
 	})
 }

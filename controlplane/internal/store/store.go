@@ -54,6 +54,7 @@ type Store struct {
 	seal   *sealer
 	log    *slog.Logger
 	wake   *waker
+	holder holder
 	stop   context.CancelFunc
 	worker sync.WaitGroup
 }
@@ -86,6 +87,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	}
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
+	s.worker.Go(func() { s.watchLeases(background, log) })
 	if db.listen != nil {
 		s.worker.Go(func() { s.wake.listen(background, db.listen, log) })
 	}
@@ -108,7 +110,8 @@ func prepare(ctx context.Context, c Config, db *database, log *slog.Logger) (*St
 	if err := migrate(ctx, db, log); err != nil {
 		return nil, err
 	}
-	s := &Store{db: db, q: queries.New(db.write), seal: seal, log: log, wake: newWaker()}
+	wake := newWaker()
+	s := &Store{db: db, q: queries.New(db.write), seal: seal, log: log, wake: wake, holder: holder{id: wake.origin}}
 	s.reader = reader{q: queries.New(db.read), seal: seal}
 	return s, s.checkKey(ctx)
 }

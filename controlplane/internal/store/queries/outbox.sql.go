@@ -13,15 +13,22 @@ const claimOutbox = `-- name: ClaimOutbox :many
 UPDATE outbox
 SET next_attempt_at = (SELECT c.micros FROM clock c) + $1,
     lease_until = (SELECT c.micros FROM clock c) + $1,
+    holder = $2,
     attempts = attempts + 1
 WHERE (outbox.tenant, outbox.subscription, outbox.seq) IN (
         SELECT h.tenant, h.subscription, h.seq FROM outbox h
         WHERE h.next_attempt_at > 0 AND h.next_attempt_at <= (SELECT c.micros FROM clock c)
         ORDER BY h.next_attempt_at
-        LIMIT $2)
+        LIMIT $3)
   AND outbox.next_attempt_at > 0 AND outbox.next_attempt_at <= (SELECT c.micros FROM clock c)
 RETURNING outbox.tenant, outbox.subscription, outbox.seq, outbox.recorded_at, outbox.attempts, outbox.data
 `
+
+type ClaimOutboxParams struct {
+	Lease  int64
+	Holder string
+	Most   int32
+}
 
 type ClaimOutboxRow struct {
 	Tenant       string
@@ -32,8 +39,8 @@ type ClaimOutboxRow struct {
 	Data         []byte
 }
 
-func (q *Queries) ClaimOutbox(ctx context.Context, lease int64, most int32) ([]ClaimOutboxRow, error) {
-	rows, err := q.db.QueryContext(ctx, claimOutbox, lease, most)
+func (q *Queries) ClaimOutbox(ctx context.Context, arg ClaimOutboxParams) ([]ClaimOutboxRow, error) {
+	rows, err := q.db.QueryContext(ctx, claimOutbox, arg.Lease, arg.Holder, arg.Most)
 	if err != nil {
 		return nil, err
 	}

@@ -159,7 +159,7 @@ func sessions(cfg Config, engine fastpath.Engine, metrics *session.Metrics, log 
 		Engine: engine, Metrics: metrics, Logger: log,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("webrtc.bind, webrtc.port: %w", err)
+		return nil, fmt.Errorf("webrtc.port: %w", err)
 	}
 	return m, nil
 }

@@ -98,7 +98,7 @@ func TestBusyPortAndOverrides(t *testing.T) {
 	})
 	c := Default()
 	c.Listen = network.Addr().String()
-	if _, err := New(c); err == nil || !strings.Contains(err.Error(), "key listen") {
+	if _, err := New(c); err == nil || !strings.Contains(err.Error(), "listen: ") {
 		t.Errorf("a busy port gives %v", err)
 	}
 	numbers := network.Numbers()

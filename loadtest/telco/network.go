@@ -114,12 +114,12 @@ func (n *Network) listen() error {
 	for range 20 { // a free UDP port may be taken on TCP
 		udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(host), Port: port})
 		if err != nil {
-			return fmt.Errorf("telco network: listen on UDP %s (key listen): %w", n.cfg.Listen, err)
+			return fmt.Errorf("listen: %w", err)
 		}
 		tcp, err := net.Listen("tcp", udp.LocalAddr().String())
 		if err != nil {
 			udp.Close()
-			lastErr = fmt.Errorf("telco network: listen on TCP %s (key listen): %w", udp.LocalAddr(), err)
+			lastErr = fmt.Errorf("listen: %w", err)
 			if port != 0 {
 				return lastErr
 			}

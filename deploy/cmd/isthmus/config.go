@@ -29,6 +29,9 @@ type Config struct {
 	Media     mediaplane.Config   `yaml:"media_plane"`
 	OAuth     devoauth.Config     `yaml:"demo_oauth"`
 	Network   telco.Config        `yaml:"demo_network"`
+
+	// fromURLs: the listeners of the control plane are those of the URLs.
+	fromURLs bool
 }
 
 // Parts can be switched off one by one, to be replaced by the real thing.
@@ -113,6 +116,7 @@ func (c *Config) wireAddresses() {
 	control := &c.Control
 	secure, plain := hostOf(c.SecureURL, "443"), hostOf(c.PublicURL, "80")
 	if len(control.HTTP) == 0 {
+		c.fromURLs = true
 		_, port, _ := net.SplitHostPort(plain)
 		_, securePort, _ := net.SplitHostPort(secure)
 		control.HTTP = []controlplane.Listener{

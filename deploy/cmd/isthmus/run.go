@@ -78,7 +78,7 @@ func run(ctx context.Context, config *Config, log *slog.Logger, out io.Writer) e
 	}
 	control, err := controlplane.New(ctx, config.Control, controlplane.Deps{Logger: log, Registry: metrics, Fallback: web})
 	if err != nil {
-		return errors.Join(within("control_plane", err), closeNetwork(demo))
+		return errors.Join(config.explain(within("control_plane", err)), closeNetwork(demo))
 	}
 	var node *mediaplane.Plane
 	if config.Parts.MediaNode {
@@ -110,6 +110,16 @@ func demoNetwork(config *Config, log *slog.Logger) (*telco.Network, error) {
 		return nil, within("demo_network", err)
 	}
 	return network, nil
+}
+
+// explain names the key that a listener was derived from.
+func (c *Config) explain(err error) error {
+	for listener, key := range map[string]string{"control_plane.http[0].": "public_url", "control_plane.http[1].": "secure_url"} {
+		if c.fromURLs && strings.Contains(err.Error(), listener) {
+			return fmt.Errorf("%w; it is the address of %s", err, key)
+		}
+	}
+	return err
 }
 
 // within puts a part's name before each of its errors, most of which begin with

@@ -182,7 +182,7 @@ func (t *Tap) bind(l Listener) error {
 		err = fmt.Errorf("network %q is not known", l.Network)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot listen for SIP on %s %s: %w; change %s or stop what uses the address", l.Network, l.Address, err, l.Key)
+		return fmt.Errorf("%s: listen for SIP on %s: %w", l.Key, l.Network, err)
 	}
 	local = netip.AddrPortFrom(local.Addr().Unmap(), local.Port())
 	b := Bound{Network: l.Network, Local: local, Host: local.Addr().String(), Port: int(local.Port())}

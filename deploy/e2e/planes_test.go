@@ -187,6 +187,13 @@ func TestControlPlaneKilledInSetup(t *testing.T) {
 	call := d.Call("tel:"+landline, browserHz)
 	call.AwaitStatus(patient, "Ringing")
 	next(t, "ringing telephone", ringing)
+	// A delivery under way holds the next one back until its lease ends.
+	await(t, "delivery of what was told so far", func() error {
+		if n := g.Metric("isthmus_notify_queue"); n > 0 {
+			return fmt.Errorf("%v events are under way", n)
+		}
+		return nil
+	})
 	g.Control.Kill()
 	g.Restart()
 	if s := call.AwaitStatus(patient, "Failed", "Terminated"); s.Reason == "" {

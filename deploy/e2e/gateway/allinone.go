@@ -73,3 +73,16 @@ func (g *Gateway) Command(args ...string) string {
 	}
 	return strings.TrimSpace(string(out))
 }
+
+// CommandLine is Command as one would type it.
+func (g *Gateway) CommandLine(command string) string {
+	return fmt.Sprintf("'%s' %s --config '%s'", g.config.Path, command, g.config.Args[len(g.config.Args)-1])
+}
+
+// Run starts a prepared gateway that is expected to end by itself.
+func (g *Gateway) Run() (output string, code int) {
+	g.t.Helper()
+	p := process.Start(g.t, g.config)
+	code = p.Await(starting)
+	return p.Output(), code
+}

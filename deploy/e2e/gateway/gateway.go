@@ -115,7 +115,19 @@ func (g *Gateway) AwaitMetric(within time.Duration, least float64, name string, 
 // run starts the program, again after it has ended.
 func (g *Gateway) run() {
 	g.t.Helper()
+	g.Launch()
+	g.AwaitReady()
+}
+
+// Launch starts the program, which must not run, without waiting for anything.
+func (g *Gateway) Launch() {
+	g.t.Helper()
 	g.Control = process.Start(g.t, g.config)
+}
+
+// AwaitReady waits until the program takes requests.
+func (g *Gateway) AwaitReady() {
+	g.t.Helper()
 	g.Control.AwaitReady(starting, g.Admin+"/readyz")
 }
 

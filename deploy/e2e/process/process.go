@@ -37,6 +37,8 @@ type Config struct {
 	Env []string
 	// Dir to run in; empty: a directory of the test's own.
 	Dir string
+	// Input of the program; nil for none.
+	Input *os.File
 	// Quick ends the program by SIGKILL when the test is over.
 	Quick bool
 }
@@ -62,6 +64,9 @@ func Start(t testing.TB, c Config) *Process {
 	p.cmd = exec.Command(c.Path, c.Args...)
 	p.cmd.Dir = c.Dir
 	p.cmd.Env = append(os.Environ(), c.Env...)
+	if c.Input != nil {
+		p.cmd.Stdin = c.Input
+	}
 	p.cmd.Stdout, p.cmd.Stderr = (*sink)(p), (*sink)(p)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	// Its children may hold the output open after it.

@@ -191,7 +191,7 @@ func (g *Gateway) reofferEarly(ctx context.Context, lc *liveCall, m *call.MediaS
 				return err
 			}
 		}
-		leg.Offered = offer.Codecs
+		leg.Offered, leg.Able = offer.Codecs, offer.Codecs
 		leg.describedBy(offer, r.Offer)
 		if err := g.apply(ctx, lc); err != nil {
 			*leg = legBefore
@@ -225,7 +225,7 @@ func (g *Gateway) answerOffer(ctx context.Context, lc *liveCall, m *call.MediaSe
 	case offer.Ufrag != leg.RemoteUfrag || offer.Password != leg.RemotePassword:
 		leg.Ufrag, leg.Password = newCredentials()
 	}
-	leg.Offered, leg.Codecs = offer.Codecs, codecs
+	leg.Offered, leg.Able, leg.Codecs = offer.Codecs, offer.Codecs, codecs
 	leg.describedBy(offer, text)
 	if talking {
 		lc.Media.Talking = leg.ID
@@ -239,6 +239,7 @@ func (g *Gateway) answerOffer(ctx context.Context, lc *liveCall, m *call.MediaSe
 		return "", call.Errorf(call.InvalidArgument, "offer.sdp: %w", err)
 	}
 	m.Offer, m.Answer = text, answer
+	lc.Reoffered = false
 	return answer, nil
 }
 

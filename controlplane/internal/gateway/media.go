@@ -70,6 +70,8 @@ type BrowserLeg struct {
 	// both carry the browser's payload numbers.
 	Offered []sdp.Codec
 	Codecs  []sdp.Codec
+	// Able is what the browser last offered by itself; empty when it never did.
+	Able []sdp.Codec
 	// Direction as the gateway sees it.
 	Direction sdp.Direction
 	// Remote is the address that ICE selected, when known.
@@ -160,6 +162,8 @@ type Call struct {
 	// LocalHold and RemoteHold: who keeps the other side waiting.
 	LocalHold  bool
 	RemoteHold bool
+	// Reoffered: the device has been sent a new offer and not answered it yet.
+	Reoffered bool
 	// Dialog is zero until it is confirmed.
 	Dialog Dialog
 }

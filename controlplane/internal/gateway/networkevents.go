@@ -9,7 +9,8 @@ import (
 )
 
 // Offered is told of a re-INVITE or UPDATE. The gateway answers from its own
-// media; the browser hears only whether it is on hold.
+// media. The browser hears whether it is on hold and, only when the codec in force
+// is no longer offered, gets a new offer.
 func (g *Gateway) Offered(ctx context.Context, callID, text string) (string, error) {
 	lc, ok := g.lock(callID)
 	if !ok {
@@ -39,13 +40,16 @@ func (g *Gateway) Offered(ctx context.Context, callID, text string) (string, err
 		g.log.Info("an offer in the dialog was refused", "call", callID, "error", err)
 		return "", incompatible
 	}
+	legBefore, before := *leg, *core
 	codecs := sdp.OneVoice(keepVoice(sdp.AnswerFor(remote.Codecs, leg.Codecs), core.Codecs))
-	if len(codecs) == 0 || !codecs[0].Same(leg.Codecs[0]) {
-		// The browser goes on sending the codec that it sends.
-		g.log.Info("an offer in the dialog does not have the codec in force", "call", callID, "offered", codecNames(remote.Codecs), "have", codecNames(leg.Codecs))
-		return "", incompatible
+	reoffer := len(codecs) == 0 || !codecs[0].Same(leg.Codecs[0])
+	if reoffer {
+		// The browser would go on sending the codec that it sends.
+		if codecs = g.otherCodecs(lc, leg, remote); len(codecs) == 0 {
+			g.log.Info("an offer in the dialog has no usable codec", "call", callID, "offered", codecNames(remote.Codecs), "have", codecNames(leg.Codecs))
+			return "", incompatible
+		}
 	}
-	before := *core
 	core.Codecs, core.Receive = codecs, codecs
 	wanted := lc.holdDirection()
 	core.Direction = remote.Direction.Answer(wanted)
@@ -54,15 +58,23 @@ func (g *Gateway) Offered(ctx context.Context, callID, text string) (string, err
 	answer, err := core.SDP.describe(func(id, version uint64) (string, error) {
 		return remote.Answer(core.endpoint(id, version, codecs, wanted))
 	})
+	browser := ""
+	if err == nil && reoffer {
+		browser, err = lc.reofferBrowser(leg)
+	}
 	if err == nil {
 		err = g.apply(ctx, lc)
 	}
 	if err != nil {
 		g.log.Error("take an offer in the dialog", "call", callID, "error", err)
-		*core = before
+		*leg, *core = legBefore, before
 		return "", &RejectedError{call.Signal{Code: 500, Phrase: "Media Failure"}}
 	}
-	g.save(ctx, lc, g.remoteHold(lc, remote.Direction.Holds())...)
+	notices := g.remoteHold(lc, remote.Direction.Holds())
+	if browser != "" {
+		notices = lc.tellOffer(notices, browser)
+	}
+	g.save(ctx, lc, notices...)
 	return answer, nil
 }
 
@@ -188,6 +200,7 @@ func (lc *liveCall) judge(e Ending) verdict {
 	case lc.cancelled && e.Kind == EndedFailed:
 		return verdict{call.SessionCancelled, reason}
 	case e.Kind == EndedBye:
+		// Also when an answer crossed our CANCEL: the call was connected.
 		return verdict{call.Terminated, reason}
 	case lc.confirmed():
 		return verdict{call.Terminated, reason}

@@ -157,7 +157,7 @@ func (g *Gateway) invite(ctx context.Context, lc *liveCall, m *call.MediaSession
 	if err != nil {
 		return err
 	}
-	leg.Offered = offer.Codecs
+	leg.Offered, leg.Able = offer.Codecs, offer.Codecs
 	leg.describedBy(offer, m.Offer)
 	lc.Media.Browsers = []BrowserLeg{leg}
 	lc.Media.Core = &CoreLeg{SSRC: randomSSRC(), Direction: sdp.SendRecv, Offered: sdp.OfferToCore(offer.Codecs, g.config.policy())}

@@ -80,6 +80,10 @@ func (g *Gateway) UpdateSession(ctx context.Context, p Principal, id string, r S
 	if m.Status.Answered() && !r.Status.Answered() {
 		return call.MediaSession{}, call.Errorf(call.IncompatibleState, "a session that is %s cannot become %s", m.Status, r.Status)
 	}
+	if lc.Reoffered && r.Answer != "" && r.Offer == "" && r.Status == m.Status {
+		err := g.takeReofferAnswer(ctx, lc, m, r.Answer)
+		return *m, err
+	}
 	if !repeats && m.Status.Answered() && r.Status != call.Connected {
 		// Waits for the far end, and not under the lock.
 		lc.mu.Unlock()

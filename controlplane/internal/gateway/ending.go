@@ -113,10 +113,12 @@ func (g *Gateway) finishLater(lc *liveCall) {
 	})
 }
 
+const endedByDevice = "ended by the device"
+
 // hangUp ends one device's part in a call at its wish. What it asks of the store
 // may fail: the call ends all the same, and the end is stored later.
 func (g *Gateway) hangUp(ctx context.Context, lc *liveCall, m *call.MediaSession) {
-	const reason = "ended by the device"
+	const reason = endedByDevice
 	switch {
 	case lc.leaving:
 		g.save(ctx, lc)

@@ -122,7 +122,7 @@ func (g *Gateway) prepareIncoming(in IncomingCall, devices []call.Registration) 
 	lc := &liveCall{
 		Call: Call{
 			ID: in.CallID, Tenant: in.Tenant, Epoch: g.epoch, Direction: call.Termination, CreatedAt: now,
-			Media: MediaPlan{CallID: in.CallID, Core: core},
+			Media: MediaPlan{CallID: in.CallID, Core: core}, Dialog: in.Dialog,
 		},
 		stored: map[string]call.MediaSession{},
 	}

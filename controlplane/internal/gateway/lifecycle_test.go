@@ -77,6 +77,40 @@ func TestResume(t *testing.T) {
 	})
 }
 
+// TestResumeInTheMidst: what was acknowledged to a device is carried on with by
+// the next process, also when the last one died before the network had answered.
+func TestResumeInTheMidst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, newFakeStore(), nil)
+		d := w.device(aliceNumber, "phone")
+		leaving := w.connected(d)
+		callID := w.rings(coreOffer(sdp.SendRecv))
+		answered := d.picksUp(d.invited()) // and no ACK has come
+		d.hears("Connected")
+		if err := w.g.EndSession(t.Context(), d.p, leaving.ID); err != nil {
+			t.Fatal(err)
+		}
+
+		next := w.restart(t, nil)
+		if err := next.g.Resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		d.w = next
+		next.settle(leaving.CallID)
+		d.hears("Terminated")
+		next.gone(leaving.CallID)
+		if m := d.get(answered.ID); m.Status != call.Connected {
+			t.Errorf("the answered session is %s: %s", m.Status, m.Reason)
+		}
+		if a := next.media.adopted; len(a) != 1 || a[0].CallID != callID {
+			t.Errorf("the media plane adopts %+v", a)
+		}
+		next.over(callID, Ending{Kind: EndedBye})
+		d.hears("Terminated")
+		next.close()
+	})
+}
+
 // TestAdoptOnDemand: a request about a call that another process left finds it,
 // by its session or by its dialog.
 func TestAdoptOnDemand(t *testing.T) {

@@ -118,6 +118,8 @@ type IncomingCall struct {
 	// SDP offer; empty for an offerless INVITE.
 	SDP      string
 	Location *call.Location
+	// Dialog that an answer makes, so that nothing has to be learnt after it.
+	Dialog Dialog
 }
 
 // Dialog is the stored form of a confirmed SIP dialog. The identifiers find it;

@@ -23,9 +23,14 @@ func (g *Gateway) Resume(ctx context.Context) error {
 			g.log.Error("take a call over", "call", c.ID, "error", err)
 			continue
 		}
-		if lc != nil {
+		if lc == nil {
+			continue
+		}
+		lc.mu.Lock()
+		if !lc.unplugged {
 			plans = append(plans, c.Media)
 		}
+		lc.mu.Unlock()
 	}
 	g.media.Adopt(plans)
 	if len(calls) > 0 {
@@ -64,6 +69,12 @@ func (g *Gateway) adopt(ctx context.Context, callID string) (*liveCall, error) {
 	lc.accepted = true
 	lc.candidates = MediaState{Node: lc.Media.Node}
 	g.trace(lc, ActorGateway, ActorGateway, "call taken over", "by a new gateway process")
+	if m := lc.talkingSession(); m != nil && m.Released {
+		// Its device was told that the call ends. Whether the far end was told
+		// as well, nobody knows.
+		g.unplug(ctx, lc)
+		g.end(ctx, lc, call.CauseNormal, call.Terminated, endedByDevice)
+	}
 	return lc, nil
 }
 

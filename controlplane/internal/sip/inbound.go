@@ -380,7 +380,7 @@ func (n *Network) incomingCall(in tap.Inbound, req *sip.Request, tx *transaction
 	caller := callerOf(t, req)
 	call := gateway.IncomingCall{
 		CallID: id, Tenant: t.Tenant, Caller: caller.address, CallerName: caller.name,
-		Callee: called.address, CalleeName: called.name, SDP: r.Body.Content,
+		Callee: called.address, CalleeName: called.name, SDP: r.Body.Content, Dialog: stored(c.m.Dialog()),
 	}
 	c.tell(func(ctx context.Context) { n.events.Incoming(ctx, call) })
 }

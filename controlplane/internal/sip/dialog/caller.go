@@ -136,14 +136,11 @@ func (m *Machine) provisional(t *clientTx, r Response) {
 		return
 	}
 	c.progressed = true
-	if r.Code == 199 {
-		if e := c.find(r.ToTag); e != nil {
-			e.answered = false // nothing more is sent in it, but its CSeq stays known
-		}
-		return
-	}
 	e := c.find(r.ToTag)
 	if e == nil {
+		if r.Code == 199 && !r.Reliable {
+			return
+		}
 		e = &earlyDialog{State: m.fork(t, r)}
 		c.early = append(c.early, e)
 	}
@@ -158,6 +155,10 @@ func (m *Machine) provisional(t *clientTx, r Response) {
 		if r.SDP != "" {
 			e.answered = true
 		}
+	}
+	if r.Code == 199 {
+		e.answered = false // nothing more is sent in it, but its CSeq stays known
+		return
 	}
 	if !c.cancelled {
 		m.tell(Provisional{Signal: r.Signal, SDP: r.SDP})
@@ -229,7 +230,7 @@ func (m *Machine) accepted(tx Tx, t *clientTx, r Response) {
 	if c.cancelled {
 		if c.timedOut {
 			m.bye(c.cause)
-			m.over(gateway.Ending{Kind: gateway.EndedFailed, Signal: call.Signal{Code: 408, Phrase: "The call was not answered in time"}})
+			m.unanswered()
 			return
 		}
 		m.leave(c.cause)
@@ -308,9 +309,15 @@ func (m *Machine) redirect() bool {
 	return true
 }
 
+// unanswered ends a call that was cancelled because nobody answered: for the
+// device it is as if the network had given up.
+func (m *Machine) unanswered() {
+	m.over(gateway.Ending{Kind: gateway.EndedRejected, Signal: call.Signal{Code: 408, Phrase: "The call was not answered in time"}, Local: true})
+}
+
 func (m *Machine) cancelledBy(s call.Signal) {
 	if m.caller.timedOut {
-		m.over(gateway.Ending{Kind: gateway.EndedFailed, Signal: call.Signal{Code: 408, Phrase: "The call was not answered in time"}})
+		m.unanswered()
 		return
 	}
 	m.over(gateway.Ending{Kind: gateway.EndedRejected, Signal: s, Local: true})

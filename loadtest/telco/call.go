@@ -32,6 +32,7 @@ type Call struct {
 	want     direction
 	early    []byte // our answer in an early response
 	offering bool   // our 2xx carried an offer
+	refusing bool   // offers of the peer get 488
 	pressed  []byte
 	ringing  int // last provisional response received
 }
@@ -345,6 +346,13 @@ func (c *Call) HoldInactive(ctx context.Context) error { return c.redirect(ctx, 
 // Resume takes the peer off hold.
 func (c *Call) Resume(ctx context.Context) error { return c.redirect(ctx, sendRecv) }
 
+// RefuseChanges answers the peer's re-INVITEs and UPDATEs with 488 from now on.
+func (c *Call) RefuseChanges() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refusing = true
+}
+
 // redirect changes the direction of our stream with a re-INVITE. A collision
 // with one of the peer's is tried again after the pause of RFC 3261 section
 // 14.1.
@@ -389,9 +397,9 @@ func (c *Call) redirect(ctx context.Context, dir direction) error {
 // offer implements legUser.
 func (c *Call) offer(_ context.Context, _ sip.RequestMethod, body []byte) ([]byte, *cause) {
 	c.mu.Lock()
-	m, codecs, want := c.media, c.codecs, c.want
+	m, codecs, want, refusing := c.media, c.codecs, c.want, c.refusing
 	c.mu.Unlock()
-	if m == nil {
+	if m == nil || refusing {
 		return nil, &cause{Code: 488, Text: statusText(488)}
 	}
 	if len(body) == 0 {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/cucumber/godog"
@@ -14,7 +15,11 @@ func (w *world) bindCalls(sc *godog.ScenarioContext) {
 	sc.Step(`^`+who+` calls with$`, w.originate)
 	sc.Step(`^`+who+` is calling$`, w.calling)
 	sc.Step(`^`+who+` is calling with$`, func(name string, table *godog.Table) error {
-		return w.must(w.originate(name, table), w.answered(http.StatusCreated, ""), w.arrived())
+		return w.steps(
+			func() error { return w.originate(name, table) },
+			func() error { return w.answered(http.StatusCreated, "") },
+			w.arrived,
+		)
 	})
 	sc.Step(`^`+who+` is in a call$`, func(name string) error {
 		return w.steps(
@@ -77,6 +82,57 @@ func (w *world) bindCalls(sc *godog.ScenarioContext) {
 		return nil
 	})
 	sc.Step(`^the media of `+who+` are connected$`, w.media)
+	sc.Step(`^the device's media take the answer$`, func() error {
+		a := w.actors["the device"]
+		sdp, err := w.toldAnswer(a)
+		if err != nil {
+			return err
+		}
+		w.vars["earlyAnswer"] = sdp
+		return w.must(checkWebRTC(sdp), a.peer.accept(sdp))
+	})
+	sc.Step(`^the device's media become connected$`, func() error { return w.actors["the device"].peer.awaitMedia() })
+	sc.Step(`^the device and the second device have different sessions$`, func() error {
+		if id := w.actors["the device"].sessionID; id == w.actors["the second device"].sessionID {
+			return fmt.Errorf("both have %s", id)
+		}
+		return nil
+	})
+	sc.Step(`^both answers are for the same media$`, func() error {
+		a := w.actors["the device"]
+		if err := w.call(a, http.MethodGet, w.gen.calls+"/"+a.sessionID, nil); err != nil {
+			return err
+		}
+		early, last := w.vars["earlyAnswer"], w.field("answer.sdp")
+		for _, name := range []string{"a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:", "m=audio "} {
+			if one, two := lineOf(early, name), lineOf(last, name); one == "" || one != two {
+				return fmt.Errorf("first %q, then %q", one, two)
+			}
+		}
+		return nil
+	})
+	sc.Step(`^the device's media take the answer's description$`, func() error {
+		return w.actors["the device"].peer.accept(w.field("answer.sdp"))
+	})
+	sc.Step(`^the device calls with an offer of a codec that is not relayed$`, func() error {
+		a, err := w.actor("the device")
+		if err != nil {
+			return err
+		}
+		offer, err := w.value(a, "offer")
+		if err != nil {
+			return err
+		}
+		offer = strings.NewReplacer("PCMU/8000", "L16/44100", "SAVPF 0 ", "SAVPF 96 ", "rtpmap:0 ", "rtpmap:96 ").Replace(offer)
+		w.vars["offer"] = offer
+		w.next.header = http.Header{"Registrationid": {a.registrationID}}
+		body := `{"originatorAddress":"tel:{number}","receiverAddress":"tel:{far}","offer":{"sdp":{offer}}}`
+		if err := w.send("the device", http.MethodPost, "{calls}", &body); err != nil {
+			return err
+		}
+		a.sessionID = w.field("mediaSessionId")
+		return nil
+	})
 	sc.Step(`^the answer's description is WebRTC's$`, func() error { return checkWebRTC(w.field("answer.sdp")) })
 }
 
@@ -191,4 +247,25 @@ func checkWebRTC(sdp string) error {
 		return fmt.Errorf("lines do not end with CRLF in %q", sdp)
 	}
 	return nil
+}
+
+// toldAnswer is the last answer in an event of the actor's session.
+func (w *world) toldAnswer(a *actor) (string, error) {
+	all, _ := w.sink.all(w.sinkPath(a))
+	for _, d := range slices.Backward(all) {
+		v, _ := at(d.event.Data, "answer.sdp")
+		if sdp, ok := v.(string); ok && d.event.text("mediaSessionId") == a.sessionID {
+			return sdp, nil
+		}
+	}
+	return "", errors.New("no event has an answer")
+}
+
+func lineOf(text, prefix string) string {
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, prefix) {
+			return line
+		}
+	}
+	return ""
 }

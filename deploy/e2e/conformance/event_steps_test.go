@@ -64,6 +64,12 @@ func (w *world) bindEvents(sc *godog.ScenarioContext) {
 		w.sink.answer(w.sinkPath(a), slices.Repeat([]reply{{hang: true}}, n)...)
 		return nil
 	})
+	sc.Step(`^the sink of `+who+` answers 500 to everything that is "([^"]*)"$`, func(_, status string) error {
+		w.sink.mu.Lock()
+		defer w.sink.mu.Unlock()
+		w.sink.refused[status] = true
+		return nil
+	})
 	sc.Step(`^the first event of `+who+` came (\d+) times, the last time at least (\S+) after the first$`, w.repeated)
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 // placeholder is a name in braces.
-var placeholder = regexp.MustCompile(`\{[a-zA-Z0-9][^{}":]*\}`)
+var placeholder = regexp.MustCompile(`\{(?:[a-zA-Z][^{}":]*|\d+\w+ ago)\}`)
 
 // expand replaces the placeholders of a text; those of an actor are a's.
 func (w *world) expand(a *actor, text string) (string, error) {
@@ -101,6 +101,10 @@ func (w *world) valueOf(a *actor, name string) (string, error) {
 			return "", err
 		}
 		quoted, err := json.Marshal(offer)
+		return string(quoted), err
+	}
+	if name == "answer" && a.peer != nil {
+		quoted, err := json.Marshal(a.peer.made)
 		return string(quoted), err
 	}
 	return "", fmt.Errorf("nothing is called {%s}", name)

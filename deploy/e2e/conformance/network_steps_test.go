@@ -38,7 +38,7 @@ func (w *world) bindNetwork(sc *godog.ScenarioContext) {
 	sc.Step(`^the far end puts the call on hold$`, func() error { return w.within(w.far.Hold) })
 	sc.Step(`^the far end stops all media$`, func() error { return w.within(w.far.HoldInactive) })
 	sc.Step(`^the far end resumes the call$`, func() error { return w.within(w.far.Resume) })
-	sc.Step(`^the far end is (?:held|heard again)$`, func() error { return nil })
+	sc.Step(`^the far end refuses changes$`, func() error { w.far.RefuseChanges(); return nil })
 	sc.Step(`^the far end's media are "([a-z]+)"$`, func(direction string) error {
 		return eventually(func() error {
 			if have := w.far.Stats().Direction; have != direction {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // delivery is one request that came to a sink.
@@ -49,8 +51,10 @@ type reply struct {
 // sink is the HTTPS server of a scenario that events are sent to. What comes to
 // it is checked at once; what is wrong fails the scenario at its end. The first
 // segment of a path is the generation, so that events are known to be of the
-// right form, the second is the actor.
+// right form, the second is the actor, the third the scenario: the port may have
+// been another's before.
 type sink struct {
+	id        string
 	server    *httptest.Server
 	documents *documents
 	closed    chan struct{}
@@ -58,14 +62,16 @@ type sink struct {
 	mu         sync.Mutex
 	deliveries map[string][]delivery
 	replies    map[string][]reply
-	problems   []string
-	sequences  map[string]float64
-	changed    chan struct{}
+	// refused are statuses that are always answered with 500.
+	refused   map[string]bool
+	problems  []string
+	sequences map[string]float64
+	changed   chan struct{}
 }
 
 func newSink(pair tls.Certificate, d *documents) *sink {
 	s := &sink{
-		documents: d, closed: make(chan struct{}), deliveries: map[string][]delivery{}, replies: map[string][]reply{},
+		id: uuid.NewString(), documents: d, closed: make(chan struct{}), deliveries: map[string][]delivery{}, replies: map[string][]reply{}, refused: map[string]bool{},
 		sequences: map[string]float64{}, changed: make(chan struct{}),
 	}
 	s.server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
@@ -76,7 +82,11 @@ func newSink(pair tls.Certificate, d *documents) *sink {
 }
 
 func (s *sink) url(g generation, actor string) string {
-	return s.server.URL + "/" + g.name + "/" + strings.ReplaceAll(actor, " ", "-")
+	return s.server.URL + s.path(g, actor)
+}
+
+func (s *sink) path(g generation, actor string) string {
+	return "/" + g.name + "/" + strings.ReplaceAll(actor, " ", "-") + "/" + s.id
 }
 
 func (s *sink) close() {
@@ -93,6 +103,10 @@ func (s *sink) answer(path string, replies ...reply) {
 }
 
 func (s *sink) serve(w http.ResponseWriter, r *http.Request) {
+	if !strings.HasSuffix(r.URL.Path, "/"+s.id) {
+		w.WriteHeader(http.StatusGone)
+		return
+	}
 	text, err := io.ReadAll(r.Body)
 	if err != nil {
 		return
@@ -118,6 +132,11 @@ func (s *sink) take(r *http.Request, text []byte) reply {
 	path := r.URL.Path
 	if waiting := s.replies[path]; len(waiting) > 0 {
 		answer, s.replies[path] = waiting[0], waiting[1:]
+	}
+	for status := range s.refused {
+		if strings.Contains(string(text), `"status":"`+status+`"`) {
+			answer.status = http.StatusInternalServerError
+		}
 	}
 	d := delivery{at: time.Now(), header: r.Header.Clone(), text: string(text), status: answer.status}
 	if answer.hang {

@@ -18,7 +18,7 @@ func (w *world) bindSubscriptions(sc *godog.ScenarioContext) {
 	sc.Step(`^`+who+` subscribes with$`, func(name string, table *godog.Table) error {
 		return w.subscribe(name, "session-status", table)
 	})
-	sc.Step(`^`+who+` subscribes to (.+) with$`, func(name, kinds string, table *godog.Table) error {
+	sc.Step(`^`+who+` subscribes to ((?:session|registration).+) with$`, func(name, kinds string, table *godog.Table) error {
 		return w.subscribe(name, kinds, table)
 	})
 	sc.Step(`^`+who+` is subscribed to everything$`, func(name string) error { return w.subscribed(name, everything, nil) })
@@ -31,6 +31,18 @@ func (w *world) bindSubscriptions(sc *godog.ScenarioContext) {
 			list = kindNames.FindAllString(kinds, -1)
 		}
 		return w.subscribed(name, list, table)
+	})
+	sc.Step(`^`+who+` has (\d+) subscriptions$`, func(name string, want int) error {
+		a, err := w.actor(name)
+		if err != nil {
+			return err
+		}
+		for range want {
+			if err := w.must(w.subscribeTo(a, everything[:1], nil), w.answered(http.StatusCreated, "")); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	sc.Step(`^the subscription of `+who+` is gone$`, func(name string) error {
 		a, err := w.actor(name)

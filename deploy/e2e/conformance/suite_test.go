@@ -51,7 +51,7 @@ func TestConformance(t *testing.T) {
 func runFeatures(t *testing.T, s *site, g generation) {
 	var ran atomic.Int64
 	suite := godog.TestSuite{
-		Name:                g.name,
+		Name: g.name,
 		ScenarioInitializer: func(sc *godog.ScenarioContext) {
 			ran.Add(1)
 			newWorld(s, g).bind(sc)

@@ -29,7 +29,7 @@ func (w *world) bindTokens(sc *godog.ScenarioContext) {
 		}
 		return w.renew(a, devoauth.TokenRequest{Scopes: strings.Split(list, ", ")})
 	})
-	sc.Step(`^the token of `+who+` lacks the scope (\S+)$`, func(name, scope string) error {
+	sc.Step(`^the token of `+who+` lacks the scope `+path+`$`, func(name, scope string) error {
 		a, err := w.actor(name)
 		if err != nil {
 			return err

@@ -159,7 +159,7 @@ func (w *world) actor(name string) (*actor, error) {
 
 // path of an actor's sink.
 func (w *world) sinkPath(a *actor) string {
-	return "/" + w.gen.name + "/" + strings.ReplaceAll(a.name, " ", "-")
+	return w.sink.path(w.gen, a.name)
 }
 
 // eventually looks until check answers nil.

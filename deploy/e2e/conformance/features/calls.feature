@@ -1,0 +1,808 @@
+Feature: Calls that a device makes
+  A session is created at once and told about by events; what the telephone
+  network answers decides its state.
+
+  Background:
+    Given the device is registered
+
+  Scenario: A call is placed
+    When the device calls with
+      | originatorName | "Ada"   |
+      | receiverName   | "Grace" |
+    Then the answer is 201
+    And the answer has
+      | mediaSessionId    | a UUID       |
+      | originatorAddress | tel:{number} |
+      | receiverAddress   | tel:{far}    |
+      | originatorName    | Ada          |
+      | receiverName      | Grace        |
+      | status            | Initial      |
+      | answer            | absent       |
+    And the device has the offer byte by byte in the answer
+    And the call arrives at the far end
+    And the INVITE came from "{number}"
+    And the INVITE's header P-Asserted-Identity holds "{number}"
+    And the INVITE's body holds "RTP/AVP"
+    And the INVITE's body does not hold "ice-ufrag"
+    When the device sends GET {calls}/{sessionId}
+    Then the answer is 200
+    And the answer has
+      | mediaSessionId    | {sessionId}  |
+      | originatorAddress | tel:{number} |
+      | receiverAddress   | tel:{far}    |
+    And the device has the offer byte by byte in the answer
+
+  @r31 @main
+  Scenario: A call says of which kind it is
+    When the device calls with
+      | callType | "REGULAR" |
+    Then the answer is 201
+    And the answer has
+      | callType | REGULAR |
+
+  @r22
+  Scenario: r2.2 has names for the call and the request
+    When the device calls with
+      | clientCorrelator | "mine"     |
+      | status           | "Initial"  |
+      | sequenceNumber   | 9          |
+      | serverCorrelator | "yours"    |
+    Then the answer is 201
+    And the answer has
+      | clientCorrelator | mine   |
+      | serverCorrelator | a UUID |
+      | callObjectRef    | present |
+      | callType         | absent |
+      | locationDetails  | absent |
+      | offerRequired    | absent |
+      | sequenceNumber   | absent |
+
+  @r31 @main
+  Scenario Outline: A call that lacks what it needs, or has what it must not
+    When the device calls with
+      | <property> | <value> |
+    Then the answer is 400 INVALID_ARGUMENT
+    And no call has arrived at the far end
+
+    Examples:
+      | property          | value                                                              |
+      | originatorAddress | removed                                                            |
+      | receiverAddress   | removed                                                            |
+      | offer             | removed                                                            |
+      | offer             | {}                                                                 |
+      | offer             | "v=0"                                                              |
+      | offer             | {"sdp":""}                                                         |
+      | offer             | {"sdp":"hello"}                                                    |
+      | offer             | {"sdp":7}                                                          |
+      | offer             | {"sdp":{offer},"type":"offer"}                                     |
+      | offer             | {"sdp":"{text 65537}"}                                             |
+      | answer            | {"sdp":{offer}}                                                    |
+      | status            | "Initial"                                                          |
+      | mediaSessionId    | "{uuid}"                                                           |
+      | callType          | "URGENT"                                                           |
+      | callType          | ""                                                                 |
+      | originatorName    | "{text 257}"                                                       |
+      | receiverName      | "{text 257}"                                                       |
+      | receiverName      | "Grace\\r\\nX-Evil: 1"                                             |
+      | originatorName    | "Ada\\nX-Evil: 1"                                                  |
+      | colour            | "green"                                                            |
+      | offer.colour      | "green"                                                            |
+      | locationDetails   | {"colour":"green"}                                                 |
+      | locationDetails   | {"shape":"Square"}                                                 |
+      | locationDetails   | {"shape":"Circle","coordinates":{"latitude":1,"longitude":2}}      |
+      | locationDetails   | {"shape":"Ellipsoid","coordinates":{"latitude":1,"longitude":2,"radius":3}} |
+      | locationDetails   | {"coordinates":{"latitude":91,"longitude":2,"radius":3}}           |
+      | locationDetails   | {"coordinates":{"latitude":1,"longitude":181,"radius":3}}          |
+      | locationDetails   | {"method":"Guess"}                                                 |
+      | locationDetails   | {"confidence":{"pdf":"normal","value":101}}                        |
+      | locationDetails   | {"confidence":{"pdf":"exact","value":1}}                           |
+      | locationDetails   | {"timestamp":"2026-01-01T00:00:00"}                                |
+
+  Scenario Outline: An offer that no browser makes
+    When the device calls with
+      | offer | {"sdp":"<sdp>"} |
+    Then the answer is 400 INVALID_ARGUMENT
+
+    Examples:
+      | sdp                                                                                                                            |
+      | v=0\\r\\n                                                                                                                      |
+      | v=0\\r\\no=- 1 1 IN IP4 127.0.0.1\\r\\ns=-\\r\\nt=0 0\\r\\n                                                                   |
+      | v=0\\r\\no=- 1 1 IN IP4 127.0.0.1\\r\\ns=-\\r\\nc=IN IP4 127.0.0.1\\r\\nt=0 0\\r\\nm=audio 4000 RTP/AVP 0\\r\\n               |
+      | v=0\\r\\no=- 1 1 IN IP4 127.0.0.1\\r\\ns=-\\r\\nc=IN IP4 127.0.0.1\\r\\nt=0 0\\r\\nm=audio 4000 RTP/SAVPF 0\\r\\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5\\r\\n |
+      | v=0\\r\\no=- 1 1 IN IP4 127.0.0.1\\r\\ns=-\\r\\nt=0 0\\r\\nm=video 9 UDP/TLS/RTP/SAVPF 96\\r\\nc=IN IP4 0.0.0.0\\r\\na=mid:0\\r\\na=rtpmap:96 VP8/90000\\r\\n |
+
+  @r31 @main
+  Scenario Outline: Addresses that may be called
+    When the device calls with
+      | receiverAddress | "<address>" |
+    Then the answer is 201
+    And the answer has
+      | receiverAddress | <shown> |
+
+    Examples:
+      | address                                                      | shown                                                        |
+      | tel:+17771                                                   | tel:+17771                                                   |
+      | tel:+177700000000000                                         | tel:+177700000000000                                         |
+      | tel:100;phone-context=+1777                                  | tel:100;phone-context=+1777                                  |
+      | tel:*21#;phone-context=example.com                           | tel:*21#;phone-context=example.com                           |
+      | sip:grace@example.com                                        | sip:grace@example.com                                        |
+      | sip:100;phone-context=example.com@example.com;user=phone     | sip:100;phone-context=example.com@example.com;user=phone     |
+
+  Scenario Outline: Addresses that are none
+    When the device calls with
+      | receiverAddress | <address> |
+    Then the answer is 400 INVALID_ARGUMENT
+
+    Examples:
+      | address                                  |
+      | ""                                       |
+      | 7                                        |
+      | null                                     |
+      | "+17770000000"                           |
+      | "tel:17770000000"                        |
+      | "tel:+1777"                              |
+      | "tel:+1777000000000000"                  |
+      | "tel:+1777-000-0000"                     |
+      | "TEL +17770000000"                       |
+      | "sip:grace"                              |
+      | "sip:@example.com"                       |
+      | "sip:grace@"                             |
+      | "sip:gr ace@example.com"                 |
+      | "sip:grace@example.com\\r\\nX-Evil: 1"   |
+      | "sip:grace@example.com>;evil"            |
+      | "tel:+17770000000\\n"                    |
+      | "mailto:grace@example.com"               |
+      | "sip:anonymous@anonymous.invalid"        |
+      | "sip:{text 256}@example.com"             |
+      | "urn:service:counseling"                 |
+
+  @r22
+  Scenario Outline: Addresses that are too wide for r2.2
+    When the device calls with
+      | receiverAddress | <address> |
+    Then the answer is 400 INVALID_ARGUMENT
+
+    Examples:
+      | address                                                    |
+      | "tel:100;phone-context=+1777"                              |
+      | "sip:100;phone-context=example.com@example.com;user=phone" |
+      | "urn:service:sos"                                          |
+      | removed                                                    |
+
+  @r22
+  Scenario: r2.2 takes numbers that begin with 0
+    When the device calls with
+      | receiverAddress | "tel:+01234567" |
+    Then the answer is 201
+    And the answer has
+      | receiverAddress | tel:+01234567 |
+
+  Scenario Outline: The caller must be the subscriber
+    When the device calls with
+      | originatorAddress | "<address>" |
+    Then the answer is 403 INVALID_TOKEN_CONTEXT
+
+    Examples:
+      | address                       |
+      | tel:{far}                     |
+      | tel:{the stranger's number}   |
+      | sip:ada@example.com           |
+
+  Scenario: A caller may stay anonymous
+    When the device calls with
+      | originatorAddress | "sip:anonymous@anonymous.invalid" |
+    Then the answer is 201
+    And the answer has
+      | originatorAddress | sip:anonymous@anonymous.invalid |
+    And the call arrives at the far end
+    And the INVITE's header From holds "anonymous.invalid"
+    And the INVITE's header Privacy holds "id"
+    And the INVITE's header P-Asserted-Identity holds "{number}"
+
+  Scenario: The registration must be named
+    When the device sends POST {calls} with
+      """
+      {"originatorAddress": "tel:{number}", "receiverAddress": "tel:{far}", "offer": {"sdp": {offer}}}
+      """
+    Then the answer is 400 INVALID_ARGUMENT
+
+  Scenario Outline: A registration that the caller cannot use
+    Given the stranger is registered
+    And the other application is registered
+    And the next request has the header registrationId "<id>"
+    When the device calls
+    Then the answer is <answer>
+
+    Examples:
+      | id                                     | answer                    |
+      | {uuid}                                 | 403 INVALID_TOKEN_CONTEXT |
+      | anything                               | 403 INVALID_TOKEN_CONTEXT |
+      | {the stranger's registrationId}        | 403 INVALID_TOKEN_CONTEXT |
+      | {the other application's registrationId} | 403 INVALID_TOKEN_CONTEXT |
+      | {text 257}                             | 400 INVALID_ARGUMENT      |
+
+  Scenario: An expired registration cannot be used
+    Given the second device is registered with
+      | registrationExpireTime | "{in 1200ms}" |
+    And the registration of the second device is gone
+    When the second device calls
+    Then the answer is 403 INVALID_TOKEN_CONTEXT
+
+  @r31 @main
+  Scenario Outline: Emergency calls where they are not supported
+    When the device calls with
+      | <property> | <value> |
+    Then the answer is 501 CALLTYPE_EMERGENCY_NOT_SUPPORTED
+
+    Examples:
+      | property        | value                   |
+      | callType        | "EMERGENCY"             |
+      | receiverAddress | "urn:service:sos"       |
+      | receiverAddress | "urn:service:sos.fire"  |
+
+  @r31 @main @on-hasty
+  Scenario: Emergency calls where they are supported
+    When the device calls with
+      | callType        | "EMERGENCY"                                                                                                              |
+      | receiverAddress | "urn:service:sos"                                                                                                        |
+      | locationDetails | {"shape":"Circle","coordinates":{"latitude":52.5,"longitude":13.4,"radius":30},"method":"GPS","confidence":{"pdf":"normal","value":95},"timestamp":"2026-06-30T12:00:00+02:00"} |
+    Then the answer is 201
+    And the answer has
+      | callType                             | EMERGENCY                |
+      | receiverAddress                      | urn:service:sos          |
+      | locationDetails.shape                | Circle                   |
+      | locationDetails.coordinates.latitude | 52.5                     |
+      | locationDetails.coordinates.radius   | 30                       |
+      | locationDetails.method               | GPS                      |
+      | locationDetails.confidence.value     | 95                       |
+      | locationDetails.timestamp            | 2026-06-30T10:00:00.000Z |
+
+  @r31 @main @on-hasty
+  Scenario: An emergency call needs no location
+    When the device calls with
+      | callType | "EMERGENCY" |
+    Then the answer is 201
+
+  @r31 @main
+  Scenario: A call may say where the caller is
+    When the device calls with
+      | locationDetails | {"shape":"Ellipsoid","coordinates":{"latitude":1,"longitude":2,"zAxis":3,"semiMajorAxis":4,"semiMinorAxis":5,"verticalAxis":6,"orientation":7}} |
+    Then the answer is 201
+    And the answer has
+      | locationDetails.shape                     | Ellipsoid |
+      | locationDetails.coordinates.semiMinorAxis | 5         |
+      | locationDetails.coordinates.orientation   | 7         |
+
+  @r31 @main
+  Scenario: What older applications send is ignored
+    When the device calls with
+      | clientCorrelator | "mine" |
+    Then the answer is 201
+    And the answer has
+      | clientCorrelator | absent |
+
+  Scenario Outline: What the network says while a call is set up
+    Given the device is subscribed to session-status
+    And the device is calling
+    When the far end sends <code>
+    Then the device is told "<status>" with
+      | originatorAddress | tel:{number} |
+      | receiverAddress   | tel:{far}    |
+      | subscriptionId    | {subscriptionId} |
+      | sequenceNumber    | 1            |
+      | reason            | /<code>/     |
+    And the session of the device is "<status>"
+
+    Examples:
+      | code | status     |
+      | 180  | Ringing    |
+      | 181  | Proceeding |
+      | 182  | Waiting    |
+      | 183  | InProgress |
+
+  Scenario: Progress comes in any order
+    Given the device is subscribed to session-status
+    And the device is calling
+    When the far end sends 181
+    And the far end sends 182
+    And the far end sends 180
+    And the far end sends 182
+    And the far end sends 180
+    And the far end answers
+    Then the device has been told "Proceeding", "Waiting", "Ringing", "Waiting", "Ringing", "Connected"
+
+  Scenario: A response that means nothing to the device is not told
+    Given the device is subscribed to session-status
+    And the device is calling
+    When the far end sends 199
+    And the far end sends 180
+    Then the device has been told "Ringing"
+
+  Scenario Outline: How the network refuses a call
+    Given the device is subscribed to session-status
+    And the device is calling
+    When the far end rejects with <code>
+    Then the device has been told "<status>"
+    And the session of the device is "<status>"
+    When the device puts "Connected"
+    Then the answer is 409 INCOMPATIBLE_STATE
+
+    Examples:
+      | code | status           |
+      | 486  | Busy             |
+      | 600  | Busy             |
+      | 603  | Declined         |
+      | 607  | Declined         |
+      | 404  | NotReachable     |
+      | 410  | NotReachable     |
+      | 480  | NotReachable     |
+      | 484  | NotReachable     |
+      | 604  | NotReachable     |
+      | 408  | NoAnswer         |
+      | 487  | SessionCancelled |
+      | 412  | Failed           |
+      | 430  | Failed           |
+      | 403  | Failed           |
+      | 488  | Failed           |
+      | 500  | Failed           |
+      | 302  | Failed           |
+
+  Scenario Outline: The network's own cause outranks the code
+    Given the device is subscribed to session-status
+    And the device is calling
+    When the far end rejects with <code> and cause <cause>
+    Then the device has been told "<status>"
+
+    Examples:
+      | code | cause | status       |
+      | 480  | 17    | Busy         |
+      | 500  | 19    | NoAnswer     |
+      | 403  | 21    | Declined     |
+      | 503  | 1     | NotReachable |
+
+  Scenario: Ringing without an answer
+    Given the device is subscribed to session-status
+    And the device is calling
+    When the far end sends 180
+    And the far end rejects with 480
+    Then the device has been told "Ringing", "NoAnswer"
+
+  @on-hasty
+  Scenario: A call that is never answered is cancelled
+    Given the device is subscribed to session-status
+    And the device is calling
+    When the far end sends 180
+    Then the far end hears of the cancellation
+    And the device has been told "Ringing", "NoAnswer"
+
+  @r31 @main
+  Scenario: The reason is the network's
+    Given the device is subscribed to session-status
+    And the device is calling
+    When the far end rejects with 486
+    Then the device is told "Busy" with
+      | reason | /^SIP 486 Busy/ |
+
+  @r22
+  Scenario: In r2.2 the reason comes without the protocol
+    Given the device is subscribed to session-status
+    And the device is calling with
+      | clientCorrelator | "mine" |
+    When the far end rejects with 486
+    Then the device is told "Busy" with
+      | reason           | /^486 Busy/ |
+      | clientCorrelator | mine        |
+      | serverCorrelator | a UUID      |
+      | callObjectRef    | present     |
+
+  Scenario: Early media and the answer are one description
+    Given the device is subscribed to session-status
+    And the device is calling
+    When the far end sends 183
+    Then the device is told "InProgress" with
+      | answer.sdp | present |
+    And the device's media take the answer
+    And the media of the device are connected
+    When the far end answers
+    Then the device is told "Connected"
+    And both answers are for the same media
+    When the device hangs up
+    Then the far end hears the hang-up
+
+  Scenario: An answered call
+    Given the device is subscribed to session-status
+    And the device is calling
+    And the far end sends 180
+    When the far end answers
+    Then the device is told "Connected" with
+      | answer.sdp     | present |
+      | offer          | absent  |
+      | sequenceNumber | 2       |
+    When the device sends GET {calls}/{sessionId}
+    Then the answer is 200
+    And the answer has
+      | status | Connected |
+    And the answer's description is WebRTC's
+    And the media of the device are connected
+
+  Scenario: The device hangs up
+    Given the device is subscribed to session-status
+    And the device is in a call
+    When the device hangs up
+    Then the far end hears the hang-up
+    And the device has been told "Connected", "Terminated"
+    When the device sends GET {calls}/{sessionId}
+    Then the answer is 404 NOT_FOUND
+    When the device sends DELETE {calls}/{sessionId}
+    Then the answer is 404 NOT_FOUND
+    When the device puts "Hold"
+    Then the answer is 404 NOT_FOUND
+
+  Scenario: The far end hangs up
+    Given the device is subscribed to session-status
+    And the device is in a call
+    When the far end hangs up
+    Then the device has been told "Connected", "Terminated"
+    And the session of the device is "Terminated"
+    When the device puts "Hold"
+    Then the answer is 409 INCOMPATIBLE_STATE
+    When the device hangs up
+    And the device sends GET {calls}/{sessionId}
+    Then the answer is 404 NOT_FOUND
+
+  @on-hasty
+  Scenario: An ended session can be read for a while
+    Given the device is in a call
+    When the far end hangs up
+    Then the session of the device becomes "Terminated"
+    And the session of the device is gone
+
+  Scenario: The device gives up
+    Given the device is subscribed to session-status
+    And the device is calling
+    And the far end sends 180
+    And the device is told "Ringing"
+    When the device hangs up
+    Then the far end hears of the cancellation
+    And the device has been told "Ringing", "SessionCancelled"
+    When the device sends GET {calls}/{sessionId}
+    Then the answer is 404 NOT_FOUND
+
+  Scenario Outline: A session that is not the caller's does not exist
+    Given the device is calling
+    When <who> sends <method> {calls}/<id>
+    Then the answer is 404 NOT_FOUND
+
+    Examples:
+      | who                   | method | id                       |
+      | the device            | GET    | {uuid}                   |
+      | the device            | GET    | anything                 |
+      | the stranger          | GET    | {the device's sessionId} |
+      | the other application | GET    | {the device's sessionId} |
+      | the device            | DELETE | {uuid}                   |
+      | the stranger          | DELETE | {the device's sessionId} |
+      | the other application | DELETE | {the device's sessionId} |
+
+  Scenario Outline: The status of a session that is not the caller's
+    Given the device is calling
+    When <who> sends PUT {calls}/<id>/status with
+      """
+      {"status": "InProgress"}
+      """
+    Then the answer is 404 NOT_FOUND
+
+    Examples:
+      | who                   | id                       |
+      | the device            | {uuid}                   |
+      | the stranger          | {the device's sessionId} |
+      | the other application | {the device's sessionId} |
+
+  Scenario: A second device of the subscriber may take part in its calls
+    Given the device is calling
+    When the second device sends GET {calls}/{the device's sessionId}
+    Then the answer is 200
+
+  Scenario Outline: A status that cannot be asked for
+    Given the device is calling
+    When the device puts "<status>"
+    Then the answer is 400 INVALID_ARGUMENT
+
+    Examples:
+      | status           |
+      | Initial          |
+      | Proceeding       |
+      | Waiting          |
+      | Terminated       |
+      | SessionCancelled |
+      | Declined         |
+      | Failed           |
+      | NoAnswer         |
+      | NotReachable     |
+      | Busy             |
+      | connected        |
+      | Sleeping         |
+
+  @r31 @main
+  Scenario Outline: A change of status that lacks what it needs, or has what it must not
+    Given the device is calling
+    When the device puts "InProgress" with
+      | <property> | <value> |
+    Then the answer is 400 INVALID_ARGUMENT
+
+    Examples:
+      | property        | value                  |
+      | status          | removed                |
+      | status          | ""                     |
+      | status          | null                   |
+      | status          | 7                      |
+      | offer           | {"sdp":"hello"}        |
+      | offer           | {"sdp":""}             |
+      | offer           | {"sdp":"{text 65537}"} |
+      | colour          | "green"                |
+      | offer           | {"sdp":{offer},"a":1}  |
+      | locationDetails | {"shape":"Square"}     |
+
+  @r31 @main
+  Scenario: What older applications send with a status is ignored
+    Given the device is in a call
+    When the device puts "Connected" with
+      | originatorAddress | "tel:{number}" |
+      | originatorName    | "Ada"          |
+      | receiverAddress   | "tel:{far}"    |
+      | receiverName      | "Grace"        |
+      | mediaSessionId    | "{uuid}"       |
+      | callType          | "REGULAR"      |
+    Then the answer is 200
+    And the answer has
+      | mediaSessionId | {sessionId} |
+
+  Scenario Outline: A status in the wrong state
+    Given the device is calling
+    When the device puts "<status>"
+    Then the answer is 409 INCOMPATIBLE_STATE
+
+    Examples:
+      | status    |
+      | Connected |
+      | Hold      |
+      | Resume    |
+      | Ringing   |
+
+  Scenario: Resume needs a hold
+    Given the device is in a call
+    When the device puts "Resume"
+    Then the answer is 409 INCOMPATIBLE_STATE
+
+  Scenario: Ringing is over once a call is answered
+    Given the device is in a call
+    When the device puts "Ringing"
+    Then the answer is 409 INCOMPATIBLE_STATE
+
+  Scenario: The current status again changes nothing
+    Given the device is subscribed to session-status
+    And the device is in a call
+    When the device puts "Connected"
+    Then the answer is 200
+    And the answer has
+      | status     | Connected |
+      | answer.sdp | present   |
+      | offer.sdp  | present   |
+    When the device hangs up
+    Then the device has been told "Connected", "Terminated"
+
+  Scenario: Hold and resume
+    Given the device is subscribed to session-status
+    And the device is in a call
+    When the device puts "Hold"
+    Then the answer is 200
+    And the answer has
+      | status | Hold |
+    And the far end's media are "recvonly"
+    And the session of the device is "Hold"
+    When the device puts "Hold"
+    Then the answer is 200
+    And the answer has
+      | status | Hold |
+    When the device puts "Resume"
+    Then the answer is 200
+    And the answer has
+      | status | Resume |
+    And the far end's media are "sendrecv"
+    And the session of the device is "Connected"
+    When the device hangs up
+    Then the device has been told "Connected", "Hold", "Resume", "Terminated"
+
+  Scenario: Hold with an offer brings an answer
+    Given the device is in a call
+    And the media of the device are connected
+    When the device puts "Hold" with a new offer
+    Then the answer is 200
+    And the answer has
+      | status     | Hold    |
+      | answer.sdp | present |
+    And the answer's description is WebRTC's
+    And the device's media take the answer's description
+
+  Scenario: The far end holds and resumes
+    Given the device is subscribed to session-status
+    And the device is in a call
+    When the far end puts the call on hold
+    Then the device is told "Hold"
+    And the session of the device is "Hold"
+    When the far end resumes the call
+    Then the device is told "Resume"
+    And the session of the device is "Connected"
+    When the far end hangs up
+    Then the device has been told "Connected", "Hold", "Resume", "Terminated"
+
+  Scenario: Both sides hold
+    Given the device is subscribed to session-status
+    And the device is in a call
+    And the far end puts the call on hold
+    And the device is told "Hold"
+    When the device puts "Hold"
+    Then the answer is 200
+    When the device puts "Resume"
+    Then the answer is 200
+    And the session of the device is "Hold"
+    When the far end resumes the call
+    Then the session of the device is "Connected"
+
+  Scenario: The far end refuses to be held
+    Given the device is in a call
+    And the far end refuses changes
+    When the device puts "Hold"
+    Then the answer is 409 INCOMPATIBLE_STATE
+    And the session of the device is "Connected"
+
+  Scenario: A new offer before the answer
+    Given the device is subscribed to session-status
+    And the device is calling
+    And the far end sends 183
+    And the device is told "InProgress"
+    And the media of the device are connected
+    When the device puts "InProgress" with a new offer
+    Then the answer is 200
+    And the answer has
+      | status     | InProgress |
+      | offer.sdp  | {newOffer} |
+      | answer.sdp | present    |
+
+  Scenario: A new offer in a call
+    Given the device is in a call
+    And the media of the device are connected
+    When the device puts "Connected" with a new offer
+    Then the answer is 200
+    And the answer has
+      | status    | Connected  |
+      | offer.sdp | {newOffer} |
+    And the device's media take the answer's description
+
+  Scenario: An answer to nothing
+    Given the device is in a call
+    When the device puts "Connected" with
+      | answer | {"sdp":{offer}} |
+    Then the answer is 400 INVALID_ARGUMENT
+
+  @r31 @main
+  Scenario: The caller moves
+    Given the device is in a call
+    When the device puts "Connected" with
+      | locationDetails | {"shape":"Circle","coordinates":{"latitude":1,"longitude":2,"radius":3}} |
+    Then the answer is 200
+    And the answer has
+      | locationDetails.coordinates.longitude | 2 |
+    When the device sends GET {calls}/{sessionId}
+    Then the answer has
+      | locationDetails.shape | Circle |
+
+  @r22
+  Scenario: In r2.2 the offer may come later
+    Given the device is subscribed to session-status
+    When the device calls with
+      | offer | removed |
+    Then the answer is 201
+    And the answer has
+      | status        | Initial |
+      | offerRequired | true    |
+      | offer         | absent  |
+    And no call has arrived at the far end
+    When the device sends GET {calls}/{sessionId}
+    Then the answer has
+      | offerRequired | true |
+    When the device puts "InProgress" with
+      | offer | {"sdp":{offer}} |
+    Then the answer is 200
+    And the answer has
+      | offerRequired | absent  |
+      | offer.sdp     | present |
+    And the call arrives at the far end
+    When the far end answers
+    Then the device is told "Connected"
+
+  @r22 @on-hasty
+  Scenario: In r2.2 the offer may come too late
+    Given the device is subscribed to session-status
+    When the device calls with
+      | offer | removed |
+    Then the answer is 201
+    And the device has been told "Failed"
+
+  @r22
+  Scenario: In r2.2 a request may be made twice
+    When the device calls with
+      | clientCorrelator | "twice" |
+    Then the answer is 201
+    And the answer's "mediaSessionId" is kept as "first"
+    And the call arrives at the far end
+    When the device calls with
+      | clientCorrelator | "twice" |
+    Then the answer is 201
+    And the answer has
+      | mediaSessionId | {first} |
+    And no call has arrived at the far end
+    When the device calls with
+      | clientCorrelator | "again" |
+    Then the answer is 201
+    And the call arrives at the far end
+
+  @r22
+  Scenario Outline: What a new call of r2.2 must not have
+    When the device calls with
+      | <property> | <value> |
+    Then the answer is 400 INVALID_ARGUMENT
+
+    Examples:
+      | property        | value           |
+      | answer          | {"sdp":{offer}} |
+      | status          | "Connected"     |
+      | offer           | {"sdp":"hello"} |
+      | receiverAddress | removed         |
+      | originatorAddress | removed       |
+
+  @r22
+  Scenario Outline: In r2.2 a status may come in a wrapper
+    Given the device is in a call
+    When the device sends PUT {calls}/{sessionId}/status with
+      """
+      {"<wrapper>": {"status": "Hold"}}
+      """
+    Then the answer is 200
+    And the answer has
+      | status    | Hold   |
+      | <wrapper> | absent |
+
+    Examples:
+      | wrapper               |
+      | receiverSessionStatus |
+      | ReceiverSessionStatus |
+
+  @r22
+  Scenario: In r2.2 a change of status may be empty
+    Given the device is in a call
+    When the device sends PUT {calls}/{sessionId}/status with
+      """
+      {}
+      """
+    Then the answer is 200
+    And the answer has
+      | status | Connected |
+    When the device sends PUT {calls}/{sessionId}/status
+    Then the answer is 200
+    And the answer has
+      | status | Connected |
+
+  @r22
+  Scenario: r2.2 ignores properties that it does not know
+    When the device calls with
+      | colour          | "green"              |
+      | callType        | "EMERGENCY"          |
+      | locationDetails | {"shape":"Square"}   |
+    Then the answer is 201
+
+  Scenario: No codec in common
+    Given the device is subscribed to session-status
+    When the device calls with an offer of a codec that is not relayed
+    Then the answer is 201
+    And the device has been told "Failed"
+    And no call has arrived at the far end

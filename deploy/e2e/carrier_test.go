@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/isthmus-gateway/isthmus/deploy/e2e/audio"
@@ -73,6 +74,16 @@ func TestBrowserAndCarrier(t *testing.T) {
 		phone := sipp.Listen(t, sipp.Config{Media: far.Port(), Port: c.landline})
 		b.Dial(landline)
 		talk(t, b, phone, far)
+		b.Click("keys")
+		for _, key := range []string{"7", "star", "0"} {
+			b.Click("keypad-" + key)
+		}
+		await(t, "keys at the far end", func() error {
+			if d := far.Digits(); d != "7*0" {
+				return fmt.Errorf("there are %q", d)
+			}
+			return nil
+		})
 		b.Click("hangup")
 		b.AwaitEnded(patient, "ended")
 		phone.AwaitSuccess(patient)
@@ -123,6 +134,18 @@ func TestBrowserAndCarrier(t *testing.T) {
 		talk(t, b, phone, far)
 		phone.Do("bye")
 		b.AwaitEnded(patient, "ended")
+		phone.AwaitSuccess(patient)
+		b.Dismiss()
+	})
+	step("incoming without a number, given up", func() {
+		phone := sipp.Call(t, sipp.Config{
+			Media: port.Range(t, 2), From: landline, Name: "Landline", To: ada, Via: c.proxy.Address(), Anonymous: true, GiveUp: true,
+		})
+		b.AwaitState(patient, "incoming")
+		if peer := b.Text("call-peer"); peer != "Anonymous" {
+			t.Errorf("a caller who withholds the number is shown as %q", peer)
+		}
+		b.AwaitEnded(patient, "missed")
 		phone.AwaitSuccess(patient)
 		b.Dismiss()
 	})

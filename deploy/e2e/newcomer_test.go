@@ -1,14 +1,17 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/isthmus-gateway/isthmus/deploy/e2e/browser"
+	"github.com/isthmus-gateway/isthmus/deploy/e2e/device"
 	"github.com/isthmus-gateway/isthmus/deploy/e2e/gateway"
 )
 
@@ -192,5 +195,38 @@ func ladder(t *testing.T, b *browser.Browser) {
 	}
 	if !strings.Contains(text, "INVITE sip:"+echo) || !strings.Contains(text, "m=audio") {
 		t.Errorf("the opened INVITE is %q", text)
+	}
+}
+
+// The same over TLS, with the local certificate authority, as from another
+// machine: page, tokens, APIs and events.
+func TestSecureListener(t *testing.T) {
+	t.Parallel()
+	g := gateway.AllInOne(t, gateway.Settings{"demo_network.ring_time": "100ms"})
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: g.Roots}}}
+	t.Cleanup(client.CloseIdleConnections)
+	for path, says := range map[string]string{
+		"/": `data-testid="call-button"`, "/settings.json": `"relayUrl"`, "/openapi/": "<",
+		"/oauth/.well-known/openid-configuration": g.Secure + "/oauth/token",
+	} {
+		resp, err := client.Get(g.Secure + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(text), says) {
+			t.Errorf("GET %s: %s, %v, without %s:\n%.500s", path, resp.Status, err, says, text)
+		}
+	}
+	d := device.New(t, device.Config{API: g.Secure, Token: g.Token(ada), Number: ada, Roots: g.Roots})
+	call := d.Call("tel:"+echo, browserHz)
+	call.AwaitConnected(patient)
+	call.AwaitTone(patient, browserHz)
+	call.HangUp()
+	call.AwaitStatus(patient, "Terminated")
+	g.Control.Stop()
+	if code := g.Control.ExitCode(); code != 0 {
+		t.Errorf("the all-in-one ends with code %d", code)
 	}
 }

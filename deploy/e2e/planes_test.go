@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/isthmus-gateway/isthmus/deploy/e2e/authority"
 	"github.com/isthmus-gateway/isthmus/deploy/e2e/device"
 	"github.com/isthmus-gateway/isthmus/deploy/e2e/gateway"
 	"github.com/isthmus-gateway/isthmus/deploy/e2e/pgtest"
@@ -257,6 +258,37 @@ func TestShutdown(t *testing.T) {
 		b.device.HangUp()
 		ended(t, b.far)
 	})
+}
+
+// The planes know each other by certificates. A node that another authority
+// vouches for is not let in, and does not let itself be used.
+func TestMutualTLS(t *testing.T) {
+	t.Parallel()
+	n := network(t)
+	calls := handle(t, n, landline, farHz)
+	a, stranger := authority.New(t), authority.New(t)
+	g := gateway.SplitConfig{
+		Nodes: 1,
+		Control: gateway.Settings{
+			"sip.trunks":          trunk(n.Addr().String(), nil),
+			"nodes.shared_secret": "", "nodes.certificate": a.Certificate, "nodes.key": a.Key, "nodes.ca": a.CA,
+			"nodes.listen.certificate": a.Certificate, "nodes.listen.key": a.Key, "nodes.listen.client_ca": a.CA,
+		},
+		Node: gateway.Settings{
+			"rpc.shared_secret": "", "rpc.certificate": a.Certificate, "rpc.key": a.Key, "rpc.client_ca": a.CA, "rpc.server_ca": a.CA,
+		},
+	}.Start(t)
+	b := connect(t, g.Device(ada), landline, calls)
+	b.device.HangUp()
+	ended(t, b.far)
+
+	foreign := g.AddNode("foreign", gateway.Settings{
+		"rpc.certificate": stranger.Certificate, "rpc.key": stranger.Key, "rpc.client_ca": stranger.CA,
+	})
+	foreign.AwaitOutput(patient, "announce failed")
+	if nodes := g.Metric("isthmus_media_nodes"); nodes != 1 {
+		t.Errorf("%v nodes are in use, want the one that was there", nodes)
+	}
 }
 
 // told reports whether a status of a session has been delivered.

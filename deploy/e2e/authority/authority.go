@@ -1,5 +1,5 @@
 // Package authority makes the certificates of end-to-end tests: a certificate
-// authority of the test's own and server certificates for the loopback address.
+// authority of the test's own and a certificate for the loopback address.
 package authority
 
 import (
@@ -18,7 +18,8 @@ import (
 	"time"
 )
 
-// Authority is a certificate authority with one server certificate.
+// Authority is a certificate authority with one certificate, good for servers and
+// clients.
 type Authority struct {
 	// CA, Certificate and Key are PEM files.
 	CA, Certificate, Key string
@@ -39,7 +40,7 @@ func New(t testing.TB) *Authority {
 	key, server := newCertificate(t, &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "localhost"},
 		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, ca, caKey)
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {

@@ -39,11 +39,12 @@ func PrepareAllInOne(t testing.TB, more Settings) *Gateway {
 	g := &Gateway{t: t, SIP: port.Address(t)}
 	admin, public := port.Address(t), port.Free(t)
 	g.URL, g.Admin = fmt.Sprintf("http://localhost:%d", public), "http://"+admin
+	g.Secure = fmt.Sprintf("https://localhost:%d", port.Free(t))
 	settings := Settings{
 		"log.level":                          "debug",
 		"data_dir":                           filepath.Join(dir, "data"),
 		"public_url":                         g.URL,
-		"secure_url":                         fmt.Sprintf("https://localhost:%d", port.Free(t)),
+		"secure_url":                         g.Secure,
 		"control_plane.admin":                admin,
 		"control_plane.nodes.listen.address": port.Address(t),
 		"control_plane.nodes.shared_secret":  secret,

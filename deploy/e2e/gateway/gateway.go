@@ -31,6 +31,8 @@ type Gateway struct {
 	Control *process.Process
 	// URL of the page and the APIs, Admin of health and metrics.
 	URL, Admin string
+	// Secure is the page and the APIs over TLS, of an all-in-one.
+	Secure string
 	// SIP is host:port of the SIP listener.
 	SIP string
 	// Roots trust its certificates.

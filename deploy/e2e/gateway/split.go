@@ -29,6 +29,18 @@ type Split struct {
 	Authority *authority.Authority
 
 	announce string
+	node     Settings
+}
+
+// SplitConfig of a split gateway.
+type SplitConfig struct {
+	// DSN of the database; empty: a file.
+	DSN string
+	// Nodes is the number of media nodes to begin with.
+	Nodes int
+	// Control and Node are settings of the test's own, of the control plane and
+	// of every media node.
+	Control, Node Settings
 }
 
 // Node is a media node.
@@ -43,8 +55,14 @@ type Node struct {
 // without a database it uses a file.
 func NewSplit(t testing.TB, dsn string, nodes int, more Settings) *Split {
 	t.Helper()
-	dir := t.TempDir()
-	s := &Split{Gateway: &Gateway{t: t, SIP: port.Address(t)}, Authority: authority.New(t)}
+	return SplitConfig{DSN: dsn, Nodes: nodes, Control: more}.Start(t)
+}
+
+// Start starts the gateway.
+func (c SplitConfig) Start(t testing.TB) *Split {
+	t.Helper()
+	dir, dsn := t.TempDir(), c.DSN
+	s := &Split{Gateway: &Gateway{t: t, SIP: port.Address(t)}, Authority: authority.New(t), node: c.Node}
 	admin, public, secure, announce := port.Address(t), port.Address(t), port.Free(t), port.Address(t)
 	s.URL, s.Admin, s.announce = "http://"+public, "http://"+admin, "http://"+announce
 	s.Roots = s.Authority.Pool
@@ -76,25 +94,31 @@ func NewSplit(t testing.TB, dsn string, nodes int, more Settings) *Split {
 		"notify.ca_files":       []string{s.Authority.CA},
 		"store.dsn":             dsn,
 		"store.sealing_key":     base64.StdEncoding.EncodeToString(key),
-	}.with(more)
+	}.with(c.Control)
 	s.config = process.Config{
 		Name: "controlplane", Path: program.Path(t, program.ControlPlane), Dir: dir,
 		Args: []string{"--config", settings.write(t, dir)},
 	}
 	// Ready needs a node, and nodes wait for the control plane.
-	for i := range nodes {
+	if _, ok := settings["nodes.listen.certificate"]; ok {
+		s.announce = "https://" + announce
+	}
+	for i := range c.Nodes {
 		s.AddNode(fmt.Sprintf("node-%d", i+1))
 	}
 	s.run()
 	return s
 }
 
-// AddNode starts another media node.
-func (s *Split) AddNode(id string) *Node {
+// AddNode starts another media node, which may differ from the others.
+func (s *Split) AddNode(id string, more ...Settings) *Node {
 	s.t.Helper()
 	dir := s.t.TempDir()
 	admin := port.Address(s.t)
-	settings := media(s.t, id).with(Settings{"log.level": "debug", "admin": admin, "control_planes": []string{s.announce}})
+	settings := media(s.t, id).with(Settings{"log.level": "debug", "admin": admin, "control_planes": []string{s.announce}}).with(s.node)
+	for _, m := range more {
+		settings = settings.with(m)
+	}
 	file := settings.write(s.t, dir)
 	n := &Node{ID: id, Port: settings["webrtc.port"].(int), Process: process.Start(s.t, process.Config{
 		Name: id, Path: program.Path(s.t, program.MediaPlane), Args: []string{"--config", file}, Dir: dir,

@@ -44,6 +44,10 @@ type Config struct {
 
 	// Refused is the final response a caller expects in place of an answer.
 	Refused int
+	// GiveUp cancels the call when it rings.
+	GiveUp bool
+	// Anonymous withholds the caller's number.
+	Anonymous bool
 	// From and Name of a caller.
 	From, Name string
 	// To is the number that a caller calls, at the address Via.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,7 +48,10 @@ type Config struct {
 	OptionsPing    time.Duration `yaml:"options_ping" help:"time between OPTIONS to each target; 0 for none"`
 	PingMisses     int           `yaml:"ping_misses" help:"unanswered OPTIONS after which a target is used last"`
 	Expires        time.Duration `yaml:"expires" help:"mode register: lifetime to ask for"`
-	Emergency      bool          `yaml:"emergency" help:"calls to urn:service:sos take this trunk"`
+	Emergency      bool          `yaml:"emergency" help:"emergency calls (urn:service:sos) take this trunk, and no other"`
+	Location       string        `yaml:"location" help:"calls that carry their caller's location, when it is known (RFC 6442): never, emergency or always"`
+	// ResourcePriority is one r-value of RFC 4412.
+	ResourcePriority string `yaml:"resource_priority" help:"Resource-Priority of emergency calls, for instance esnet.0 (RFC 7135); empty for none"`
 }
 
 // Credentials of an account.
@@ -60,6 +64,10 @@ type Credentials struct {
 const (
 	ModeTrunk    = "trunk"
 	ModeRegister = "register"
+
+	LocationNever     = "never"
+	LocationEmergency = "emergency"
+	LocationAlways    = "always"
 )
 
 // Default is a trunk to which only name, domain and targets need to be added.
@@ -69,7 +77,7 @@ func Default() Config {
 		Prefixes: []string{""}, Numbers: "plus", CalleeFrom: "request_uri",
 		Trusted: true, Privacy: "id", Reliable: "supported",
 		SessionExpires: 30 * time.Minute, MinSE: 90 * time.Second, Digits: "dtmf-relay",
-		DeclineCode: 603, PingMisses: 3, Expires: time.Hour,
+		DeclineCode: 603, PingMisses: 3, Expires: time.Hour, Location: LocationEmergency,
 	}
 }
 
@@ -102,6 +110,7 @@ func (c Config) Complete() Config {
 	str(&c.Privacy, d.Privacy)
 	str(&c.Reliable, d.Reliable)
 	str(&c.Digits, d.Digits)
+	str(&c.Location, d.Location)
 	if c.Identity == "" {
 		c.Identity = "asserted"
 		if c.Mode == ModeRegister {
@@ -158,6 +167,7 @@ func (c Config) Validate(key string) error {
 		oneOf("privacy", c.Privacy, "id", "none"),
 		oneOf("reliable", c.Reliable, "off", "supported", "required"),
 		oneOf("digits", c.Digits, "dtmf-relay", "dtmf"),
+		oneOf("location", c.Location, LocationNever, LocationEmergency, LocationAlways),
 	} {
 		if e != nil {
 			return e
@@ -207,8 +217,14 @@ func (c Config) Validate(key string) error {
 	if c.Expires < time.Second {
 		return bad("expires", "must be at least 1s")
 	}
+	if c.ResourcePriority != "" && !resourcePriority.MatchString(c.ResourcePriority) {
+		return bad("resource_priority", "%q is not namespace.priority, as in esnet.0", c.ResourcePriority)
+	}
 	return nil
 }
+
+// resourcePriority is an r-value (RFC 4412 3.1).
+var resourcePriority = regexp.MustCompile("^[-A-Za-z0-9!%*_+`'~]+\\.[-A-Za-z0-9!%*_+`'~]+$")
 
 func hostPort(s string) error {
 	host, port, err := net.SplitHostPort(s)

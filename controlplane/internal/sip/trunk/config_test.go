@@ -32,3 +32,18 @@ func TestYAML(t *testing.T) {
 		t.Errorf("an unknown key: %v", err)
 	}
 }
+
+func TestRefusedKeys(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"location":          func(c *Config) { c.Location = "sometimes" },
+		"resource_priority": func(c *Config) { c.ResourcePriority = "esnet.0\r\nX: y" },
+	} {
+		err := config("a", change).Validate("sip.trunks[0]")
+		if err == nil || !strings.HasPrefix(err.Error(), "sip.trunks[0]."+name+": ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := config("a", func(c *Config) { c.Location, c.ResourcePriority = "always", "esnet.0" }).Validate("t"); err != nil {
+		t.Error(err)
+	}
+}

@@ -38,7 +38,7 @@ func (t *Trunk) RequestURI(a call.Address) string {
 		}
 		return "sip:" + hashes(a.User()) + ";phone-context=" + a.PhoneContext() + "@" + host + ";user=phone"
 	case call.EmergencyService:
-		return "urn:service:" + a.User()
+		return EmergencyURI(a)
 	default:
 		return "sip:" + hashes(a.User()) + "@" + a.Host()
 	}
@@ -58,27 +58,58 @@ func NameAddr(name, uri string) string {
 // Caller is what an outgoing INVITE says about who calls: the From value and the
 // fields of identity and privacy (RFC 3323, RFC 3325).
 func (t *Trunk) Caller(n call.Number, name string, anonymous bool) (from string, fields [][2]string) {
-	uri := t.URI(n)
-	from = NameAddr(name, uri)
+	from = NameAddr(name, t.URI(n))
 	if anonymous {
 		from = `"Anonymous" <sip:anonymous@anonymous.invalid>`
 		fields = append(fields, [2]string{"Privacy", "id"})
 	}
+	return from, append(fields, t.identity(t.Identity, n, name)...)
+}
+
+// EmergencyCaller is Caller for an emergency call: nothing is hidden, and the
+// number is asserted also on a trunk that is otherwise not told, so that it can be
+// called back.
+func (t *Trunk) EmergencyCaller(n call.Number, name string) (from string, fields [][2]string) {
+	identity := t.Identity
+	if identity == "none" {
+		identity = "asserted"
+	}
+	fields = t.identity(identity, n, name)
+	if t.ResourcePriority != "" {
+		fields = append(fields, [2]string{"Resource-Priority", t.ResourcePriority})
+	}
+	return NameAddr(name, t.URI(n)), fields
+}
+
+func (t *Trunk) identity(identity string, n call.Number, name string) (fields [][2]string) {
 	field := ""
-	switch t.Identity {
+	switch identity {
 	case "asserted":
 		field = "P-Asserted-Identity"
 	case "preferred":
 		field = "P-Preferred-Identity"
+	default:
+		return nil
 	}
-	if field != "" {
-		value := NameAddr(name, uri)
-		fields = append(fields, [2]string{field, value})
-		if t.IdentityTel {
-			fields = append(fields, [2]string{field, "<tel:" + string(n) + ">"})
-		}
+	fields = append(fields, [2]string{field, NameAddr(name, t.URI(n))})
+	if t.IdentityTel {
+		fields = append(fields, [2]string{field, "<tel:" + string(n) + ">"})
 	}
-	return from, fields
+	return fields
+}
+
+// EmergencyURI is how an emergency call is addressed (RFC 5031): by the service
+// that is asked for, or urn:service:sos when the address is any other.
+func EmergencyURI(a call.Address) string {
+	if a.Kind() == call.EmergencyService {
+		return "urn:service:" + a.User()
+	}
+	return "urn:service:sos"
+}
+
+// Locates reports whether calls of the trunk carry their caller's location.
+func (t *Trunk) Locates(emergency bool) bool {
+	return t.Location == LocationAlways || t.Location == LocationEmergency && emergency
 }
 
 // Address makes a call address of a URI that came from the network. An E.164

@@ -184,3 +184,41 @@ func TestNamesAreHarmless(t *testing.T) {
 		}
 	})
 }
+
+func TestEmergencyCaller(t *testing.T) {
+	silent := set(config("t", func(c *Config) {
+		c.Identity, c.IdentityTel, c.ResourcePriority = "none", true, "esnet.0"
+	})).All()[0]
+	from, fields := silent.EmergencyCaller("+15550100", "Ann")
+	want := [][2]string{
+		{"P-Asserted-Identity", `"Ann" <sip:+15550100@ims.example.com;user=phone>`},
+		{"P-Asserted-Identity", "<tel:+15550100>"}, {"Resource-Priority", "esnet.0"},
+	}
+	if from != `"Ann" <sip:+15550100@ims.example.com;user=phone>` || !slices.Equal(fields, want) {
+		t.Errorf("%s, %v", from, fields)
+	}
+	if _, fields := silent.Caller("+15550100", "Ann", false); len(fields) != 0 {
+		t.Errorf("any other call: %v", fields)
+	}
+	account := set(config("t", func(c *Config) { c.Mode = ModeRegister })).All()[0]
+	if _, fields := account.EmergencyCaller("+15550100", ""); len(fields) != 1 || fields[0][0] != "P-Preferred-Identity" {
+		t.Errorf("account: %v", fields)
+	}
+	for in, want := range map[string]string{
+		"urn:service:sos": "urn:service:sos", "urn:service:sos.Fire": "urn:service:sos.fire",
+		"tel:+15550199": "urn:service:sos", "tel:112;phone-context=+49": "urn:service:sos",
+	} {
+		if got := EmergencyURI(address(t, in)); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestLocates(t *testing.T) {
+	for policy, want := range map[string][2]bool{"": {false, true}, "never": {}, "emergency": {false, true}, "always": {true, true}} {
+		tr := set(config("t", func(c *Config) { c.Location = policy })).All()[0]
+		if got := [2]bool{tr.Locates(false), tr.Locates(true)}; got != want {
+			t.Errorf("%q: %v, want %v", policy, got, want)
+		}
+	}
+}

@@ -48,6 +48,9 @@ const (
 	docsClient  = "openapi"
 	demoClient  = "demo-app"
 	demoSecret  = "demo-app-secret"
+	// demoWebhook is the origin on this machine at which the demo application
+	// may have its own sink of events.
+	demoWebhook = "https://localhost:8444"
 )
 
 // defaults are those of a demonstration on one machine.
@@ -129,6 +132,9 @@ func (c *Config) wireAddresses() {
 	}
 	if len(control.Notify.AllowOrigins) == 0 {
 		control.Notify.AllowOrigins = []string{c.SecureURL}
+		if c.Parts.OAuth {
+			control.Notify.AllowOrigins = append(control.Notify.AllowOrigins, demoWebhook)
+		}
 	}
 	if len(control.Notify.CAFiles) == 0 {
 		control.Notify.CAFiles = []string{c.file(caFile)}

@@ -110,6 +110,8 @@ var rules = []rule{
 	{"deploy/devoauth", []string{"deploy/devoauth"}},
 	{"deploy/softphone", nil},
 	{"deploy/archtest", nil},
+	// Whoever copies an example takes nothing of the project along.
+	{"deploy/example", nil},
 	{"deploy/e2e", []string{"deploy", "loadtest", "proto/gen"}},
 }
 

@@ -17,6 +17,8 @@ need chromium chromium
 need firefox-esr firefox-esr
 need '/usr/lib/postgresql/*/bin/initdb' postgresql
 need ip iproute2
+need curl curl
+need jq jq
 
 [ -n "$missing" ] || exit 0
 echo "installing$missing"

@@ -28,8 +28,8 @@ type node struct {
 	seen time.Time
 
 	mu sync.Mutex
-	// applied sessions with the time of the first success; they are missing
-	// from a snapshot only if it is younger.
+	// applied sessions with the time of the first request, then of its success;
+	// they are missing from a snapshot only if it is younger.
 	applied map[string]time.Time
 }
 
@@ -127,6 +127,9 @@ func (n *node) apply(ctx context.Context, spec *mediav1.SessionSpec) (*mediav1.S
 	defer cancel()
 	res, err := n.rpc.ApplySession(ctx, connect.NewRequest(&mediav1.ApplySessionRequest{Spec: spec}))
 	if err == nil {
+		if !known {
+			n.succeeded(spec.Id)
+		}
 		return res.Msg.State, nil
 	}
 	if !known {
@@ -137,6 +140,16 @@ func (n *node) apply(ctx context.Context, spec *mediav1.SessionSpec) (*mediav1.S
 		}
 	}
 	return nil, err
+}
+
+// succeeded notes that a session is there only now: a snapshot that was asked for
+// while the request was on its way need not have it.
+func (n *node) succeeded(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, ok := n.applied[id]; ok {
+		n.applied[id] = time.Now()
+	}
 }
 
 func (n *node) forget(id string) {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -254,6 +255,41 @@ func TestASnapshotTellsWhatIsLostAndWhatIsTooMuch(t *testing.T) {
 	if id := within(t, n.removed); id != "stray" {
 		t.Fatalf("removed %q", id)
 	}
+}
+
+// A session may reach its node after the snapshot of a watch that began after the
+// request did.
+func TestASessionThatCameAfterTheSnapshotIsNotLost(t *testing.T) {
+	r, e := setup(t, nil)
+	fake := newFakeNode(t)
+	fake.hang = make(chan struct{})
+	r.announced(fake.announcement("n", "1", 0))
+	n := r.nodes["n"]
+	applied := make(chan error, 1)
+	go func() {
+		_, err := r.Apply(t.Context(), plan("c1"))
+		applied <- err
+	}()
+	for !n.appliedSince("c1", time.Time{}) {
+		runtime.Gosched()
+	}
+	watchBegan := time.Now()
+	close(fake.hang)
+	if err := within(t, applied); err != nil {
+		t.Fatal(err)
+	}
+	e.mu.Lock()
+	e.present["n"] = []string{"c1"}
+	e.mu.Unlock()
+	n.compare(t.Context(), &mediav1.Snapshot{}, watchBegan)
+	compared := make(chan struct{})
+	n.lanes.do("c1", func() { close(compared) })
+	within(t, compared)
+	if len(e.lost) > 0 {
+		t.Errorf("lost %s", <-e.lost)
+	}
+	n.compare(t.Context(), &mediav1.Snapshot{}, time.Now())
+	within(t, e.lost)
 }
 
 func TestARestartedNodeHasLostItsSessions(t *testing.T) {

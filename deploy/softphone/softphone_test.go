@@ -221,7 +221,9 @@ func TestRefresh(t *testing.T) {
 	g.noRotation = true
 	before := len(g.subscriptions)
 	g.mu.Unlock()
-	eventually(t, "the channel is replaced", func() bool { return g.asked("DELETE /relay/channels/") > 0 && g.asked("DELETE /events/subscriptions/") > 0 })
+	eventually(t, "the channel is replaced", func() bool {
+		return g.asked("DELETE /relay/channels/") > 0 && g.asked("DELETE /events/subscriptions/") > 0
+	})
 	g.mu.Lock()
 	after := len(g.subscriptions)
 	g.mu.Unlock()

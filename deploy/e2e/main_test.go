@@ -5,9 +5,12 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/isthmus-gateway/isthmus/deploy/e2e/condition"
 	"github.com/isthmus-gateway/isthmus/deploy/e2e/program"
@@ -17,6 +20,11 @@ import (
 func TestMain(m *testing.M) {
 	code := m.Run()
 	program.Remove()
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	if err := goleak.Find(); code == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, "goroutines are left:", err)
+		code = 1
+	}
 	os.Exit(code)
 }
 

@@ -158,9 +158,3 @@ func (p *peer) MediaPort() int {
 	}
 	return int(pair.Remote.Port)
 }
-
-// Offer is the offer of a PeerConnection that lives as long as the test.
-func Offer(t testing.TB) string {
-	t.Helper()
-	return newPeer(t, "of an offer", 0).offer()
-}

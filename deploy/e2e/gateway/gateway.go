@@ -148,7 +148,7 @@ func listeners(address string) []map[string]any {
 // media are the settings of a media node.
 func media(t testing.TB, id string) Settings {
 	t.Helper()
-	rtp := port.Range(t, 200)
+	rtp := port.Range(t, 80)
 	return Settings{
 		"node_id":             id,
 		"rpc.listen":          port.Address(t),
@@ -157,7 +157,7 @@ func media(t testing.TB, id string) Settings {
 		"webrtc.port":         port.Free(t),
 		"rtp.bind":            []string{"127.0.0.1"},
 		"rtp.port_min":        rtp,
-		"rtp.port_max":        rtp + 199,
+		"rtp.port_max":        rtp + 79,
 		"timers.quality":      "500ms",
 		"timers.tick":         "100ms",
 		"timers.checkpoint":   "1s",

@@ -143,7 +143,7 @@ func TestSetUpTimer(t *testing.T) {
 	b.p.reply(b.p.request("CANCEL"), 200, "a")
 	b.p.reply(invite, 487, "a")
 	b.l.want("provisional")
-	if e := b.l.want("ended"); e.ending.Kind != gateway.EndedFailed || e.ending.Code != 408 || e.ending.Local {
+	if e := b.l.want("ended"); e.ending.Kind != gateway.EndedRejected || e.ending.Code != 408 || !e.ending.Local {
 		t.Errorf("%+v", e.ending)
 	}
 }

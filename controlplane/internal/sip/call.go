@@ -30,8 +30,12 @@ type liveCall struct {
 
 	// For an outgoing INVITE: fields beside the dialog's, the targets in order,
 	// routes learnt at registration.
-	fields  []dialog.Field
-	targets []string
+	fields   []dialog.Field
+	location *attachment
+	targets  []string
+	// priority: emergency calls and their callbacks do not count against
+	// MaxCalls.
+	priority bool
 	// handed is closed when the first INVITE left, failed when it could not.
 	handed, failed       chan struct{}
 	handedOnce, failOnce sync.Once
@@ -115,7 +119,7 @@ func (n *Network) add(c *liveCall) error {
 	switch {
 	case n.closed:
 		return errors.New("the SIP network is shutting down")
-	case len(n.calls) >= n.cfg.MaxCalls:
+	case len(n.calls) >= n.cfg.MaxCalls && !c.priority:
 		return errBusy
 	case n.calls[c.id] != nil:
 		return errors.New("there is a call with the id " + c.id)

@@ -16,7 +16,7 @@ type Config struct {
 	Timers    Timers         `yaml:"timers" help:"protocol timers"`
 	UserAgent string         `yaml:"user_agent" help:"User-Agent and Server header; empty for none"`
 	// MaxCalls bounds the calls in this process.
-	MaxCalls   int `yaml:"max_calls" help:"calls at a time in this process; more are answered with 503"`
+	MaxCalls   int `yaml:"max_calls" help:"calls at a time in this process; more are answered with 503, but emergency calls are always taken"`
 	MaxStreams int `yaml:"max_streams" help:"TCP connections at a time"`
 }
 

@@ -110,6 +110,7 @@ func (c *liveCall) send(e dialog.Send) {
 		for _, f := range c.fields {
 			req.AppendHeader(sip.NewHeader(f.Name, f.Value))
 		}
+		e.Body = c.location.enclose(e.Body)
 	}
 	if e.Method == "INVITE" || e.Method == "UPDATE" {
 		req.AppendHeader(sip.NewHeader("Supported", c.supported()))
@@ -123,7 +124,7 @@ func (c *liveCall) send(e dialog.Send) {
 	}
 	if e.Method == "INVITE" {
 		c.ackAuth = authorization
-		req.AppendHeader(sip.NewHeader("Accept", "application/sdp"))
+		req.AppendHeader(sip.NewHeader("Accept", typeSDP+", multipart/mixed"))
 	}
 	setBody(req, e.Body)
 	tx := e.Tx

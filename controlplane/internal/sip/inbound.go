@@ -113,7 +113,7 @@ func (h *handler) Request(in tap.Inbound, req *sip.Request, tx *transaction.Serv
 		n.incomingCall(in, req, tx, t)
 	case sip.OPTIONS:
 		res := n.reply(req, 200, "", n.random(12))
-		for _, f := range [][2]string{{"Allow", allowed}, {"Accept", "application/sdp"}, {"Supported", "100rel, timer"}} {
+		for _, f := range [][2]string{{"Allow", allowed}, {"Accept", accepted}, {"Supported", "100rel, timer"}} {
 			res.AppendHeader(sip.NewHeader(f[0], f[1]))
 		}
 		res.SetBody(nil)
@@ -138,7 +138,7 @@ func (n *Network) refuse(tx *transaction.Server, code int, reason string, fields
 	case 405, 501:
 		fields = append(fields, [2]string{"Allow", allowed})
 	case 415:
-		fields = append(fields, [2]string{"Accept", "application/sdp"})
+		fields = append(fields, [2]string{"Accept", accepted})
 	}
 	for _, f := range fields {
 		res.AppendHeader(sip.NewHeader(f[0], f[1]))
@@ -165,7 +165,7 @@ func (n *Network) within(c *liveCall, req *sip.Request, tx *transaction.Server, 
 			n.refuse(tx, 420, "extension", [2]string{"Unsupported", strings.Join(u, ", ")})
 			return
 		}
-		if b, ok := body(req); !ok || (req.Method == sip.INVITE || req.Method == sip.UPDATE) && b.Content != "" && b.Type != "application/sdp" {
+		if b, err := contentOf(req); err != nil || (req.Method == sip.INVITE || req.Method == sip.UPDATE) && len(b.unknown) > 0 {
 			n.refuse(tx, 415, "content_type")
 			return
 		}
@@ -334,7 +334,8 @@ func (n *Network) incomingCall(in tap.Inbound, req *sip.Request, tx *transaction
 		n.refuse(tx, 420, "extension", [2]string{"Unsupported", strings.Join(u, ", ")})
 		return
 	}
-	if b, ok := body(req); !ok || b.Content != "" && b.Type != "application/sdp" {
+	b, err := contentOf(req)
+	if err != nil || len(b.unknown) > 0 {
 		n.refuse(tx, 415, "content_type")
 		return
 	}
@@ -364,6 +365,8 @@ func (n *Network) incomingCall(in tap.Inbound, req *sip.Request, tx *transaction
 	}
 	c := n.newCall(id, sipID, d.LocalTag, from, t, called.number())
 	c.handedOver()
+	// The emergency service calls back (RFC 7090).
+	c.priority = t.Emergency && strings.EqualFold(header.First(req, "Priority"), "psap-callback")
 	r.ID = c.server(tx)
 	c.m = dialog.NewCallee(cfg, d, r)
 	if err := n.add(c); err != nil {
@@ -378,9 +381,14 @@ func (n *Network) incomingCall(in tap.Inbound, req *sip.Request, tx *transaction
 	trying.SetBody(nil)
 	tx.Respond(trying)
 	caller := callerOf(t, req)
+	location, err := callerLocation(req, b, n.now())
+	if err != nil {
+		n.log.Info("sip: a caller's location cannot be used", "call", id, "sip_call_id", sipID, "trunk", t.Name, "error", err)
+	}
 	call := gateway.IncomingCall{
 		CallID: id, Tenant: t.Tenant, Caller: caller.address, CallerName: caller.name,
 		Callee: called.address, CalleeName: called.name, SDP: r.Body.Content, Dialog: stored(c.m.Dialog()),
+		Location: location,
 	}
 	c.tell(func(ctx context.Context) { n.events.Incoming(ctx, call) })
 }

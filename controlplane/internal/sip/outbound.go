@@ -13,19 +13,24 @@ import (
 
 // Invite starts a call. See gateway.Network.
 func (n *Network) Invite(ctx context.Context, in gateway.Invite) error {
-	t := n.trunks.Route(in.Tenant, in.Number, in.Receiver, in.Emergency)
+	emergency := in.Emergency || in.Receiver.Kind() == call.EmergencyService
+	t := n.trunks.Route(in.Tenant, in.Number, in.Receiver, emergency)
 	if t == nil {
 		return &gateway.RejectedError{Signal: call.Signal{Code: 404, Phrase: "No trunk takes calls to this address", Q850: 3}}
 	}
 	if in.SDP == "" {
 		return &gateway.RejectedError{Signal: call.Signal{Code: 488, Phrase: "A call needs an offer"}}
 	}
-	anonymous := in.Anonymous && !in.Emergency // RFC 5031: an emergency call hides nothing
+	anonymous := in.Anonymous && !emergency // an emergency call hides nothing: it must be called back
 	if anonymous && t.Privacy == "none" {
 		return &gateway.RejectedError{Signal: call.Signal{Code: 433, Phrase: "Anonymity Disallowed"}}
 	}
 	from, fields := t.Caller(in.Number, in.DisplayName, anonymous)
 	target := t.RequestURI(in.Receiver)
+	if emergency {
+		from, fields = t.EmergencyCaller(in.Number, in.DisplayName)
+		target = trunk.EmergencyURI(in.Receiver)
+	}
 	contact := strings.TrimPrefix(string(in.Number), "+")
 	if t.Mode == trunk.ModeRegister {
 		contact = string(in.Number)
@@ -46,6 +51,9 @@ func (n *Network) Invite(ctx context.Context, in gateway.Invite) error {
 	for _, f := range fields {
 		c.fields = append(c.fields, dialog.Field{Name: f[0], Value: f[1]})
 	}
+	location, geolocation := n.locate(t, in, emergency, anonymous)
+	c.location, c.priority = location, emergency
+	c.fields = append(c.fields, geolocation...)
 	c.targets = t.Order()
 	c.m = dialog.NewCaller(n.machineConfig(t, len(c.targets)), d, in.SDP)
 	if err := n.add(c); err != nil {

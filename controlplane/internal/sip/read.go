@@ -1,11 +1,6 @@
 package sip
 
 import (
-	"bytes"
-	"io"
-	"mime"
-	"mime/multipart"
-	"net/textproto"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
@@ -15,53 +10,12 @@ import (
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/header"
 )
 
-// body is the content of a message that calls have a use for: the SDP when there
-// is one, also inside a multipart. ok is false when the type is not understood.
-func body(m sip.Message) (b dialog.Body, ok bool) {
-	content := m.Body()
-	if len(content) == 0 {
-		return dialog.Body{}, true
-	}
-	if e := header.First(m, "Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
-		return dialog.Body{}, false
-	}
-	kind := header.First(m, "Content-Type")
-	media, params, err := mime.ParseMediaType(kind)
-	if err != nil {
-		return dialog.Body{}, false
-	}
-	if strings.HasPrefix(media, "multipart/") {
-		return sdpPart(content, params["boundary"])
-	}
-	return dialog.Body{Type: media, Content: string(content)}, true
-}
-
-// sdpPart finds the session description of a multipart body (RFC 5621).
-func sdpPart(content []byte, boundary string) (dialog.Body, bool) {
-	if boundary == "" {
-		return dialog.Body{}, false
-	}
-	r := multipart.NewReader(bytes.NewReader(content), boundary)
-	for range 16 {
-		p, err := r.NextRawPart()
-		if err != nil {
-			break
-		}
-		media, _, _ := mime.ParseMediaType(textproto.MIMEHeader(p.Header).Get("Content-Type"))
-		if media != "application/sdp" {
-			continue
-		}
-		text, err := io.ReadAll(io.LimitReader(p, 64<<10))
-		return dialog.SDP(string(text)), err == nil
-	}
-	return dialog.Body{}, false
-}
-
 func sdpOf(m sip.Message) string {
-	if b, ok := body(m); ok && b.Type == "application/sdp" {
-		return b.Content
+	c, err := contentOf(m)
+	if err != nil {
+		return ""
 	}
-	return ""
+	return c.sdp
 }
 
 func contactURI(m sip.Message) string {
@@ -111,11 +65,14 @@ func response(res *sip.Response) dialog.Response {
 
 // request reads what a dialog needs of a request.
 func request(req *sip.Request) dialog.Request {
-	b, _ := body(req)
+	c, err := contentOf(req)
+	if err != nil {
+		c = &content{} // refused before, where that is possible
+	}
 	r := dialog.Request{
 		Method:         string(req.Method),
 		Seq:            req.CSeq().SeqNo,
-		Body:           b,
+		Body:           c.body(),
 		Contact:        contactURI(req),
 		Supports100rel: header.Has(req, "Supported", "100rel"),
 		Requires100rel: header.Has(req, "Require", "100rel"),
@@ -125,7 +82,7 @@ func request(req *sip.Request) dialog.Request {
 		ReasonText:     reasonText(req),
 	}
 	if r.Method == "INVITE" || r.Method == "UPDATE" || r.Method == "PRACK" || r.Method == "ACK" {
-		r.Body = dialog.SDP(sdpOf(req))
+		r.Body = c.session()
 	}
 	r.HasAllow, r.AllowsUpdate = allow(req)
 	r.SessionExpires, r.Refresher = sessionExpires(req)

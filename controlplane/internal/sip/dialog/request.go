@@ -56,7 +56,7 @@ func (m *Machine) Request(r Request, remoteTag string) []Effect {
 	case "INFO":
 		m.info(r)
 	case "OPTIONS":
-		m.add(Respond{Req: r.ID, Code: 200, Phrase: "OK", Fields: []Field{{"Accept", "application/sdp, application/dtmf-relay, application/dtmf"}}})
+		m.add(Respond{Req: r.ID, Code: 200, Phrase: "OK", Fields: []Field{{"Accept", "application/sdp, application/pidf+xml, multipart/mixed, application/dtmf-relay, application/dtmf"}}})
 	default:
 		m.add(Refuse(r.ID, r.Method))
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -119,6 +120,9 @@ func (c Config) Validate() error {
 	if err := c.SIP.Validate(); err != nil {
 		// Its keys begin with sip already.
 		errs = append(errs, err)
+	}
+	if c.Calls.Emergency && !slices.ContainsFunc(c.SIP.Trunks, func(t Trunk) bool { return t.Emergency }) {
+		errs = append(errs, errors.New("calls.emergency: needs a trunk for such calls: set emergency: true on one of sip.trunks"))
 	}
 	part("notify", c.Notify.Validate())
 	part("relay", c.Relay.Validate())

@@ -72,10 +72,10 @@ func startSite(t *testing.T, dsn func() string) *site {
 			"calls.decline_busy":               true,
 			"calls.emergency":                  true,
 			"sip.timers.invite":                "1500ms",
-			"notify.retry_for":                 "500ms",
+			"notify.retry_for":                 "2s",
 			"notify.timeout":                   "500ms",
-			"api.r22.envelope_attributes":      true,
-			"api.r22.home_domain":              "home.example",
+
+			"api.r22.home_domain": "home.example",
 		},
 		strict: {
 			"api.generations":     []string{"r3.1"},
@@ -108,7 +108,7 @@ func (s *site) start(t *testing.T, name, dsn string, more settings) *gateway {
 	t.Cleanup(transport.CloseIdleConnections)
 	key := make([]byte, 32)
 	rand.Read(key)
-	rtp := port.Range(t, 1000)
+	rtp := port.Range(t, 280)
 	if dsn == "" {
 		dsn = filepath.Join(dir, "isthmus.db")
 	}
@@ -154,8 +154,8 @@ func (s *site) start(t *testing.T, name, dsn string, more settings) *gateway {
 		"media_plane.webrtc.port":       port.Free(t),
 		"media_plane.rtp.bind":          []string{"127.0.0.1"},
 		"media_plane.rtp.port_min":      rtp,
-		"media_plane.rtp.port_max":      rtp + 999,
-		"media_plane.limits.sessions":   450,
+		"media_plane.rtp.port_max":      rtp + 279,
+		"media_plane.limits.sessions":   130,
 	}
 	for k, v := range control {
 		config["control_plane."+k] = v

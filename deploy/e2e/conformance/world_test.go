@@ -83,6 +83,10 @@ func (w *world) bind(sc *godog.ScenarioContext) {
 	sc.StepContext().After(func(ctx context.Context, step *godog.Step, _ godog.StepResultStatus, err error) (context.Context, error) {
 		if err != nil {
 			godog.T(ctx).Logf("in generation %s, on the %s gateway: %s", w.gen.name, w.gateway.name, step.Text)
+			for _, a := range w.actors {
+				all, _ := w.sink.all(w.sinkPath(a))
+				godog.T(ctx).Logf("%s has got %s", a.name, summary(all))
+			}
 		}
 		return ctx, nil
 	})

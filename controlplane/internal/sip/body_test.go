@@ -197,11 +197,11 @@ func TestCallerLocation(t *testing.T) {
 		fails       bool
 	}{
 		{"", 1, false},
-		{"Geolocation: <CID:tw%25o@x>;inserted-by=\"x\"", 2, false},
-		{"Geolocation: <sip:x@y.example.com>, <cid:bad@x>, <cid:one@x>", 1, false},
-		{"Geolocation: <cid:old@x>", 0, true},
-		{"Geolocation: <cid:none@x>", 0, true},
-		{"Geolocation: <https://lis.example.com/x>", 0, true},
+		{"<CID:tw%25o@x>;inserted-by=\"x\"", 2, false},
+		{"<sip:x@y.example.com>, <cid:bad@x>, <cid:one@x>", 1, false},
+		{"<cid:old@x>", 0, true},
+		{"<cid:none@x>", 0, true},
+		{"<https://lis.example.com/x>", 0, true},
 	} {
 		req := bodied(mixed, body, strings.Fields(c.geolocation + " X: y")[0]+" "+strings.TrimPrefix(c.geolocation, "Geolocation: "))
 		if c.geolocation == "" {
@@ -231,7 +231,7 @@ func emergency(id string) gateway.Invite {
 	return in
 }
 
-// sent is the location of an INVITE of the network.
+// location is what an INVITE of the network carries, by its Geolocation field.
 func (r received) location(t *testing.T) (*content, pidf.Document) {
 	t.Helper()
 	c, err := contentOf(r.req())

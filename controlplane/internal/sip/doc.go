@@ -7,6 +7,7 @@
 //	transaction  RFC 3261 17
 //	dialog       calls as pure state machines: messages in, effects out
 //	trunk        the operator's side: routing, identities, numbers (pure)
+//	pidf         locations in bodies (pure)
 //	registrar    REGISTER clients; digest answers challenges for all
 //
 // This package joins them. A call has a lock under which its machine takes one

@@ -125,7 +125,7 @@ func TestDocumentation(t *testing.T) {
 		})
 		t.Run("Go, "+kind, func(t *testing.T) {
 			out := n.paste(t, page.under("## In Go").without(other).fenced("sh")...)
-			has(t, out, "registered as", "connected", "refreshed", "answered", "done")
+			has(t, out, "registered as", "connected", "refreshed", "answered", "session-status Terminated", "done")
 		})
 	}
 }

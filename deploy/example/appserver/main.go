@@ -74,7 +74,15 @@ func run(ctx context.Context, conf config, a *api) (err error) {
 		return err
 	}
 	log.Print("subscribed")
-	defer undo("unsubscribe", func() error { return a.do(ctx, "DELETE", subscriptions+"/"+subscription, nil, nil) })
+	l := &line{api: a, events: events}
+	defer undo("unsubscribe", func() error {
+		if err := a.do(ctx, "DELETE", subscriptions+"/"+subscription, nil, nil); err != nil {
+			return err
+		}
+		// The last event. The gateway would try it again at a webhook that is gone.
+		_, err := l.next(ctx, func(e event) bool { return e.kind() == "subscription-ended" })
+		return err
+	})
 
 	registered, err := a.register(ctx, device, conf.number)
 	if err != nil {
@@ -83,7 +91,7 @@ func run(ctx context.Context, conf config, a *api) (err error) {
 	log.Printf("registered as %s until %s", registered.Info.Number, registered.Expires.Format(time.RFC3339))
 	defer undo("de-register", func() error { return a.do(ctx, "DELETE", registrations+"/"+registered.ID, nil, nil) })
 
-	l := &line{api: a, events: events, registration: registered}
+	l.registration = registered
 	if err := outgoing(ctx, l, conf.to); err != nil {
 		return fmt.Errorf("outgoing call: %w", err)
 	}

@@ -203,9 +203,9 @@ func TestCallerLocation(t *testing.T) {
 		{"<cid:none@x>", 0, true},
 		{"<https://lis.example.com/x>", 0, true},
 	} {
-		req := bodied(mixed, body, strings.Fields(c.geolocation + " X: y")[0]+" "+strings.TrimPrefix(c.geolocation, "Geolocation: "))
-		if c.geolocation == "" {
-			req = bodied(mixed, body)
+		req := bodied(mixed, body)
+		if c.geolocation != "" {
+			req.AppendHeader(sip.NewHeader("Geolocation", c.geolocation))
 		}
 		parsed, err := contentOf(req)
 		if err != nil {

@@ -145,6 +145,7 @@ func TestBrowserAndCarrier(t *testing.T) {
 		if peer := b.Text("call-peer"); peer != "Anonymous" {
 			t.Errorf("a caller who withholds the number is shown as %q", peer)
 		}
+		phone.Cancel()
 		b.AwaitEnded(patient, "missed")
 		phone.AwaitSuccess(patient)
 		b.Dismiss()

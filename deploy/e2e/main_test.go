@@ -45,6 +45,7 @@ const (
 	earlyMedia = "+15550106"
 	hangsUp    = "+15550107"
 	keys       = "+15550109"
+	longRing   = "+15550110"
 )
 
 // network runs a simulated network in the test's process.

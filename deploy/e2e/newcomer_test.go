@@ -21,8 +21,7 @@ func TestNewcomer(t *testing.T) {
 	t.Parallel()
 	g := gateway.AllInOne(t, gateway.Settings{
 		"demo_network.ring_time":    "500ms",
-		"demo_network.ring_timeout": "3s",
-		"demo_network.time_scale":   0.5,
+		"demo_network.ring_timeout": "4s",
 	})
 	b := browser.Start(t, 700)
 	b.LogIn(g.URL+"/", ada)
@@ -71,7 +70,7 @@ func TestNewcomer(t *testing.T) {
 		})
 	}
 	step("cancel", func() {
-		b.Dial(noAnswer)
+		b.Dial(longRing)
 		b.AwaitState(patient, "ringing")
 		b.Click("hangup")
 		b.AwaitEnded(patient, "cancelled")

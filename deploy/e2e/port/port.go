@@ -27,13 +27,15 @@ type allocator struct {
 	mu sync.Mutex
 	// guards hold the blocks as long as the process lives.
 	guards []net.Listener
-	// next and end of what is left of the last block.
-	next, end int
+	ports  []int        // of the blocks, but for those of the guards
+	used   map[int]bool // by a test that runs
+	next   int          // index in ports: what was given back rests for a while
 }
 
-var mine allocator
+var mine = allocator{used: map[int]bool{}}
 
-// Free answers a port that is free on UDP and TCP; it is even.
+// Free answers a port that is free on UDP and TCP; it is even. It is the test's
+// until the test ends.
 func Free(t testing.TB) int {
 	t.Helper()
 	return Range(t, 1)
@@ -42,18 +44,54 @@ func Free(t testing.TB) int {
 // Range answers the first, even one of n free ports in a row, n up to 300.
 func Range(t testing.TB, n int) int {
 	t.Helper()
-	mine.mu.Lock()
-	defer mine.mu.Unlock()
+	from, ok := mine.take(n)
+	if !ok {
+		t.Fatalf("no %d free ports in a row are left between %d and %d", n, first, first+blocks*size)
+	}
+	t.Cleanup(func() { mine.giveBack(from, n) })
+	return from
+}
+
+func (a *allocator) take(n int) (int, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	for {
-		for ; mine.next+n <= mine.end; mine.next += 2 {
-			if from := mine.next; free(from, n) {
-				mine.next += n + n%2
-				return from
+		for range len(a.ports) {
+			from := a.ports[a.next]
+			if !a.has(from, n) || !free(from, n) {
+				a.next = (a.next + 1) % len(a.ports)
+				continue
 			}
+			for p := from; p < from+n; p++ {
+				a.used[p] = true
+			}
+			a.next = (a.next + n) % len(a.ports)
+			return from, true
 		}
-		if !mine.claim() {
-			t.Fatalf("no %d free ports in a row are left between %d and %d", n, first, first+blocks*size)
+		if !a.claim() {
+			return 0, false
 		}
+	}
+}
+
+// has reports whether n ports from an even one on are this process's and unused.
+func (a *allocator) has(from, n int) bool {
+	if from%2 != 0 || (from-first)%size+n > size {
+		return false
+	}
+	for p := from; p < from+n; p++ {
+		if a.used[p] {
+			return false
+		}
+	}
+	return true
+}
+
+func (a *allocator) giveBack(from, n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for p := from; p < from+n; p++ {
+		delete(a.used, p)
 	}
 }
 
@@ -66,7 +104,10 @@ func (a *allocator) claim() bool {
 			continue
 		}
 		a.guards = append(a.guards, guard)
-		a.next, a.end = from+2, from+size
+		a.next = len(a.ports)
+		for p := from + 1; p < from+size; p++ {
+			a.ports = append(a.ports, p)
+		}
 		return true
 	}
 	return false

@@ -44,7 +44,7 @@ type Config struct {
 
 	// Refused is the final response a caller expects in place of an answer.
 	Refused int
-	// GiveUp cancels the call when it rings.
+	// GiveUp cancels the call on the command cancel, in place of an answer.
 	GiveUp bool
 	// Anonymous withholds the caller's number.
 	Anonymous bool
@@ -178,6 +178,19 @@ func (p *Telephone) AwaitAnswered(within time.Duration) {
 func (p *Telephone) Do(command string) {
 	p.t.Helper()
 	p.AwaitAnswered(10 * time.Second)
+	p.tell(command)
+}
+
+// Cancel gives up a call that rings.
+func (p *Telephone) Cancel() {
+	p.t.Helper()
+	p.AwaitMessage(10*time.Second, `\nSIP/2.0 180`)
+	p.tell("cancel")
+}
+
+// tell sends a command to the scenario.
+func (p *Telephone) tell(command string) {
+	p.t.Helper()
 	callID := p.AwaitMessage(10*time.Second, `(?i)\nCall-ID:\s*([^\r\n]+)`)[1]
 	network := "udp"
 	if p.tcp {

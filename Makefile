@@ -29,8 +29,11 @@ test: peers
 peers:
 	@deploy/peers.sh
 
+# Where a benchmark reports many figures, each gets a line of its own.
+bench: SHELL := /bin/bash
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES)
+	@set -o pipefail; $(GO) test -run '^$$' -bench . -benchmem $(PACKAGES) | \
+		sed -uE -e '/^(\?|ok|PASS|goos|goarch|cpu)/d' -e '/^Benchmark.*(_ms|\/s|\/call|\/device)/ s/\t */\n\t/g'
 
 # Everything that is generated and committed.
 generate:

@@ -45,11 +45,7 @@ type act struct {
 }
 
 // session is what the first subscription of a device was told of one.
-type session struct {
-	told []string
-	// answer that came with Connected or before.
-	invited bool
-}
+type session struct{ told []string }
 
 var final = []string{"Terminated", "SessionCancelled", "Declined", "Failed", "NoAnswer", "NotReachable", "Busy"}
 

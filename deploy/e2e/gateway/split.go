@@ -83,7 +83,7 @@ func (c SplitConfig) Start(t testing.TB) *Split {
 		},
 		"nodes.listen.address":    announce,
 		"nodes.shared_secret":     secret,
-		"nodes.announce_interval": "200ms",
+		"nodes.announce_interval": "1s",
 		"nodes.request_timeout":   "1s",
 		"auth.issuers":            []map[string]any{{"issuer": issuer.url, "jwks_url": issuer.url + "/jwks", "audiences": []string{"isthmus"}}},
 		"sip.listeners":           listeners(s.SIP),

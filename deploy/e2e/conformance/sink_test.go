@@ -212,7 +212,7 @@ func (s *sink) all(path string) ([]delivery, <-chan struct{}) {
 }
 
 // patience is how long a scenario waits for what must come.
-const patience = 15 * time.Second
+const patience = 20 * time.Second
 
 // await waits until what came to a path satisfies check, which says what is
 // missing.

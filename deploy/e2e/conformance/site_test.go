@@ -64,16 +64,17 @@ func startSite(t *testing.T, dsn func() string) *site {
 		},
 		hasty: {
 			"calls.limits.devices_per_user":    2,
-			"calls.ring_timeout":               "1s",
+			"calls.ring_timeout":               "3s",
 			"calls.late_offer_wait":            "1s",
-			"calls.ended_retention":            "1s",
+			"calls.ended_retention":            "3s",
 			"calls.hold_wait":                  "200ms",
 			"calls.calls_outlive_registration": false,
 			"calls.decline_busy":               true,
 			"calls.emergency":                  true,
-			"sip.timers.invite":                "1500ms",
-			"notify.retry_for":                 "2s",
-			"notify.timeout":                   "500ms",
+			"sip.timers.invite":                "3s",
+			"sip.timers.t1":                    "100ms",
+			"notify.retry_for":                 "3s",
+			"notify.timeout":                   "1s",
 
 			"api.r22.home_domain": "home.example",
 		},
@@ -120,7 +121,6 @@ func (s *site) start(t *testing.T, name, dsn string, more settings) *gateway {
 		"admin":                   admin,
 		"nodes.listen.address":    port.Address(t),
 		"nodes.shared_secret":     "shared by the planes",
-		"nodes.announce_interval": "200ms",
 		"auth.issuers":            s.tokens.trusted(),
 		"auth.external_urls":      []string{g.url, g.secure},
 		"calls.registrations.min": "1s",
@@ -128,10 +128,10 @@ func (s *site) start(t *testing.T, name, dsn string, more settings) *gateway {
 		"calls.numbers":           []string{subscribers},
 		"calls.applications":      []settings{{"client_id": serverApp, "numbers": []string{subscribers}}},
 		"sip.listeners":           []settings{{"network": "udp", "address": sip}, {"network": "tcp", "address": sip}},
-		"sip.trunks": []settings{{
+		"sip.trunks": append(accounts(t, g.network.Addr().String()), settings{
 			"name": "network", "targets": []string{g.network.Addr().String()}, "domain": g.network.Domain(),
-			"trusted": true, "emergency": true,
-		}},
+			"trusted": true, "emergency": true, "location": "always",
+		}),
 		"notify.allow_networks": []string{"127.0.0.1/32"},
 		"notify.ca_files":       []string{s.ca.CA},
 		"notify.backoff_min":    "50ms",
@@ -204,6 +204,7 @@ func startNetwork(t *testing.T, gateway string) *telco.Network {
 	c := telco.Default()
 	c.Gateway = gateway
 	c.ReliableProvisional = true
+	c.Subscribers = members()
 	n, err := telco.New(c)
 	if err != nil {
 		t.Fatal(err)

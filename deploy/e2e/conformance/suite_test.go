@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 
 // atOnce is how many scenarios of a generation run at the same time. They mostly
 // wait.
-const atOnce = 8
+const atOnce = 6
 
 func TestConformance(t *testing.T) {
 	stores := []struct {

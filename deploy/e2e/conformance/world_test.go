@@ -93,6 +93,7 @@ func (w *world) bind(sc *godog.ScenarioContext) {
 	w.bindRequests(sc)
 	w.bindAnswers(sc)
 	w.bindRegistrations(sc)
+	w.bindAccounts(sc)
 	w.bindSubscriptions(sc)
 	w.bindCalls(sc)
 	w.bindIncoming(sc)

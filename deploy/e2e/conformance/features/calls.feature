@@ -806,3 +806,36 @@ Feature: Calls that a device makes
     Then the answer is 201
     And the device has been told "Failed"
     And no call has arrived at the far end
+
+  @r31 @main
+  Scenario: An application with a token of its own makes a call
+    Given the server application is registered
+    And the server application is subscribed to session-status
+    When the server application is calling
+    Then the INVITE came from "{the server application's number}"
+    When the far end answers
+    Then the server application is told "Connected"
+    When the server application hangs up
+    Then the server application has been told "Connected", "Terminated"
+
+  Scenario: The registration counts only when a call is made
+    Given the device is calling
+    And the next request has the header registrationId "whatever"
+    When the device sends GET {calls}/{sessionId}
+    Then the answer is 200
+
+  Scenario: A session's id may be written in capitals
+    Given the device is calling
+    And the answer's "mediaSessionId" in capitals is kept as "CAPITALS"
+    When the device sends GET {calls}/{CAPITALS}
+    Then the answer is 200
+    When the device sends DELETE {calls}/{CAPITALS}
+    Then the answer is 204
+
+  @r31 @main
+  Scenario: The caller's location goes to the network
+    When the device is calling with
+      | locationDetails | {"shape":"Circle","coordinates":{"latitude":52.5,"longitude":13.4,"radius":30},"method":"GPS"} |
+    Then the INVITE's header Geolocation holds "cid:"
+    And the INVITE's body holds "pidf"
+    And the INVITE's body holds "52.5"

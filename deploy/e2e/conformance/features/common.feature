@@ -46,6 +46,12 @@ Feature: Rules of all requests
       | ü      | DELETE | {registrations}/{uuid} |
       | a=b    | POST   | {registrations}        |
 
+  Scenario: Two marks are none
+    Given the next request has the header x-correlator "a"
+    And the next request has the header x-correlator "b"
+    When the device sends GET {subscriptions}
+    Then the answer is 400 INVALID_ARGUMENT
+
   Scenario: A request without a mark gets one
     Given the next request has the header x-correlator ""
     When the device sends GET {subscriptions}

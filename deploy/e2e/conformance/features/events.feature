@@ -68,7 +68,7 @@ Feature: Events
 
   Scenario: A subscription ends at its end
     Given the device is subscribed to session-status with
-      | config.subscriptionExpireTime | "{in 1500ms}" |
+      | config.subscriptionExpireTime | "{in 3s}" |
     Then the device gets a subscription-ended event with
       | data.terminationReason | SUBSCRIPTION_EXPIRED |
     And the subscription of the device is gone
@@ -86,7 +86,7 @@ Feature: Events
   Scenario: The first limit that is reached ends a subscription
     Given the device is subscribed to session-status with
       | config.subscriptionMaxEvents  | 1             |
-      | config.subscriptionExpireTime | "{in 2s}"     |
+      | config.subscriptionExpireTime | "{in 4s}"     |
     And the device is in a call
     Then the subscription of the device is gone
     And the sink of the device has got exactly
@@ -96,10 +96,10 @@ Feature: Events
   @r31 @main
   Scenario: A subscription with a new end outlives the old one
     Given the device is subscribed to session-status with
-      | config.subscriptionExpireTime | "{in 1500ms}" |
+      | config.subscriptionExpireTime | "{in 3s}" |
     And the stranger is registered
     And the stranger is subscribed to session-status with
-      | config.subscriptionExpireTime | "{in 2s}" |
+      | config.subscriptionExpireTime | "{in 4s}" |
     When the device changes its subscription with
       | config.subscriptionExpireTime | "{in 1h}" |
     Then the answer is 200
@@ -110,10 +110,10 @@ Feature: Events
   @r31 @main
   Scenario: A subscription with a new token for its sink outlives the old one
     Given the device is subscribed to session-status with
-      | sinkCredential | {"credentialType":"ACCESSTOKEN","accessToken":"old","accessTokenExpiresUtc":"{in 2s}","accessTokenType":"bearer"} |
+      | sinkCredential | {"credentialType":"ACCESSTOKEN","accessToken":"old","accessTokenExpiresUtc":"{in 4s}","accessTokenType":"bearer"} |
     And the stranger is registered
     And the stranger is subscribed to session-status with
-      | config.subscriptionExpireTime | "{in 2500ms}" |
+      | config.subscriptionExpireTime | "{in 5s}" |
     When the device changes its subscription with
       | sinkCredential | {"credentialType":"ACCESSTOKEN","accessToken":"new","accessTokenExpiresUtc":"{in 1h}","accessTokenType":"bearer"} |
     Then the answer is 200
@@ -280,7 +280,7 @@ Feature: Events
   Scenario: An application with a token of its own hears of its device
     Given the server application is subscribed to everything
     And the server application is registered with
-      | registrationExpireTime | "{in 1500ms}" |
+      | registrationExpireTime | "{in 3s}" |
     Then the server application gets a registration-ends event with
       | data.registrationId    | {registrationId}     |
       | data.terminationReason | REGISTRATION_EXPIRED |

@@ -256,7 +256,7 @@ Feature: The messages of published call flows
   @r31 @main
   Scenario: Events of a subscription that was made on the examples' path
     Given the device is registered with
-      | registrationExpireTime | "{in 2s}" |
+      | registrationExpireTime | "{in 4s}" |
     When the device sends POST /webrtc-events-suscription/v0.3/subscriptions with
       """
       {

@@ -361,7 +361,7 @@ Feature: Registrations
   Scenario: A registration expires at its moment and its subscription goes on
     Given the device is subscribed to everything
     And the device is registered with
-      | registrationExpireTime | "{in 1500ms}" |
+      | registrationExpireTime | "{in 3s}" |
     Then the device gets a registration-ends event with
       | data.registrationId    | {registrationId}     |
       | data.terminationReason | REGISTRATION_EXPIRED |
@@ -377,7 +377,7 @@ Feature: Registrations
   @r22
   Scenario: In r2.2 a subscription ends with its registration
     Given the device is registered with
-      | registrationExpireTime | "{in 1500ms}" |
+      | registrationExpireTime | "{in 3s}" |
     And the device is subscribed to registration-ends
     Then the device gets a registration-ends event with
       | data.registrationId    | {registrationId}     |
@@ -391,7 +391,7 @@ Feature: Registrations
 
   Scenario: A call outlives its registration
     Given the device is registered with
-      | registrationExpireTime | "{in 2s}" |
+      | registrationExpireTime | "{in 4s}" |
     And the device is in a call
     Then the registration of the device is gone
     And the session of the device is "Connected"
@@ -401,16 +401,16 @@ Feature: Registrations
   @on-hasty
   Scenario: A gateway may end the calls of a registration that expires
     Given the device is registered with
-      | registrationExpireTime | "{in 2s}" |
+      | registrationExpireTime | "{in 4s}" |
     And the device is in a call
     Then the far end hears the hang-up
     And the session of the device is "Terminated"
 
   Scenario: A refreshed registration does not expire at its old end
     Given the device is registered with
-      | registrationExpireTime | "{in 1500ms}" |
+      | registrationExpireTime | "{in 3s}" |
     And the stranger is registered with
-      | registrationExpireTime | "{in 2s}" |
+      | registrationExpireTime | "{in 4s}" |
     When the device sends PUT {registrations}/{registrationId}
     Then the answer is 204
     And the registration of the stranger is gone
@@ -515,3 +515,35 @@ Feature: Registrations
     Then the answer is 204
     When the device sends DELETE {registrations}/{registrationId}
     Then the answer is 204
+
+  @on-hasty
+  Scenario: The number registers with the network
+    Given the device has an account with the network that is good
+    When the device registers
+    Then the answer is 201 (200 in r2.2)
+    Given the device is subscribed to everything
+    When the network calls the device
+    Then the device is invited
+    When the device sends DELETE {registrations}/{registrationId}
+    Then the answer is 204
+    And the caller is refused with 480
+
+  @on-hasty
+  Scenario Outline: The network does not take the number
+    Given the device has an account with the network that is <account>
+    When the device registers
+    Then the answer is <answer>
+    When the device registers
+    Then the answer is <answer>
+
+    Examples:
+      | account | answer                |
+      | refused | 403 PERMISSION_DENIED |
+      | unknown | 403 PERMISSION_DENIED |
+      | dead    | 503 UNAVAILABLE       |
+
+  @on-hasty
+  Scenario: The network does not answer
+    Given the device has an account with the network that is silent
+    When the device registers
+    Then the answer is 504 TIMEOUT

@@ -118,7 +118,6 @@ func (i *issuer) token(r devoauth.TokenRequest) (string, error) {
 type forgery struct {
 	header, claims map[string]any
 	key            any
-	alg            string
 }
 
 // proper is a forgery with nothing wrong.
@@ -131,7 +130,7 @@ func (i *issuer) proper(number string) forgery {
 			"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(time.Hour).Unix(),
 			"phone_number": number, "scope": allScopes(),
 		},
-		key: i.key, alg: "ES256",
+		key: i.key,
 	}
 }
 

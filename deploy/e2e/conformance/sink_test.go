@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -58,6 +59,8 @@ type sink struct {
 	server    *httptest.Server
 	documents *documents
 	closed    chan struct{}
+	// over: what comes now is the end of the scenario and no part of it.
+	over atomic.Bool
 
 	mu         sync.Mutex
 	deliveries map[string][]delivery
@@ -103,7 +106,7 @@ func (s *sink) answer(path string, replies ...reply) {
 }
 
 func (s *sink) serve(w http.ResponseWriter, r *http.Request) {
-	if !strings.HasSuffix(r.URL.Path, "/"+s.id) {
+	if s.over.Load() || !strings.HasSuffix(r.URL.Path, "/"+s.id) {
 		w.WriteHeader(http.StatusGone)
 		return
 	}

@@ -106,6 +106,7 @@ func (w *world) bind(sc *godog.ScenarioContext) {
 // end gives everything back, and tells what the sink found wrong.
 func (w *world) end() error {
 	w.gateway.network.Handle(w.farNumber, nil)
+	w.sink.over.Store(true)
 	for _, a := range w.actors {
 		if a.peer != nil {
 			a.peer.close()

@@ -114,9 +114,10 @@ func playSteps(t *recorder, ringing int, steps []step) {
 	sessions := make([]string, len(devices))
 	if ringing == 0 {
 		m := devices[0].calls()
-		f.callID, sessions[0] = m.CallID, m.ID
+		sessions[0] = m.ID
+		f.about(m.CallID)
 	} else {
-		f.callID = w.rings(coreOffer(sdp.SendRecv))
+		f.about(w.rings(coreOffer(sdp.SendRecv)))
 		for i, d := range devices {
 			sessions[i] = d.invited().ID
 		}
@@ -166,6 +167,13 @@ func playSteps(t *recorder, ringing int, steps []step) {
 	}
 	w.gone(f.callID)
 	w.close()
+}
+
+// about names the call.
+func (f *far) about(callID string) {
+	f.events.Lock()
+	defer f.events.Unlock()
+	f.callID = callID
 }
 
 // with runs f for the call unless it is over, as the next event of the network.

@@ -52,4 +52,4 @@ lint:
 	cd proto && $(TOOL) buf lint
 
 clean:
-	rm -rf bin .run
+	rm -rf bin .isthmus

@@ -50,9 +50,11 @@ type (
 // Listener is one address of the APIs.
 type Listener struct {
 	Address     string `yaml:"address" help:"Host and port to listen on (TCP). Port 0 lets the system choose."`
-	Certificate string `yaml:"certificate" help:"File with the certificate chain (PEM); empty serves plaintext, for a proxy in front."`
+	Certificate string `yaml:"certificate" help:"File with the certificate chain (PEM); empty serves plaintext: on loopback, or the APIs behind a proxy."`
 	Key         string `yaml:"key" help:"File with the key of certificate (PEM)."`
-	ClientCA    string `yaml:"client_ca" help:"File with certificate authorities (PEM): clients may then show a certificate that their access token is bound to (RFC 8705)."`
+	// mutual: nobody is served without a certificate of ClientCA.
+	mutual   bool
+	ClientCA string `yaml:"client_ca" help:"File with certificate authorities (PEM): callers' certificates are checked against them. Media nodes must show one then; clients of the APIs may, for tokens bound to it (RFC 8705)."`
 }
 
 // Nodes is where media nodes announce themselves, and how they are dealt with.

@@ -123,7 +123,7 @@ func New(ctx context.Context, c Config, d Deps) (_ *Plane, err error) {
 func (p *Plane) listen(apis *camara.API, d Deps) error {
 	public := p.routes(apis, d.Fallback)
 	for i, l := range p.config.HTTP {
-		s, err := listen(l, fmt.Sprintf("http[%d]", i), public)
+		s, err := listen(l, fmt.Sprintf("http[%d]", i), public, p.log)
 		if err != nil {
 			return err
 		}
@@ -131,7 +131,9 @@ func (p *Plane) listen(apis *camara.API, d Deps) error {
 	}
 	inner := http.NewServeMux()
 	inner.Handle(p.nodes.Handler())
-	s, err := listen(p.config.Nodes.Listen, "nodes.listen", inner)
+	nodes := p.config.Nodes.Listen
+	nodes.mutual = true
+	s, err := listen(nodes, "nodes.listen", inner, p.log)
 	if err != nil {
 		return err
 	}
@@ -139,7 +141,7 @@ func (p *Plane) listen(apis *camara.API, d Deps) error {
 	if p.config.Admin == "" {
 		return nil
 	}
-	s, err = listen(Listener{Address: p.config.Admin}, "admin", p.operations(d.Registry))
+	s, err = listen(Listener{Address: p.config.Admin}, "admin", p.operations(d.Registry), p.log)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -20,7 +21,7 @@ type server struct {
 
 // listen binds a listener, so that a port that is taken is found at the start;
 // key is the configuration key to change then.
-func listen(l Listener, key string, h http.Handler) (*server, error) {
+func listen(l Listener, key string, h http.Handler, log *slog.Logger) (*server, error) {
 	config, err := l.tls()
 	if err != nil {
 		return nil, fmt.Errorf("%s.%w", key, err)
@@ -38,6 +39,7 @@ func listen(l Listener, key string, h http.Handler) (*server, error) {
 			Handler: h, TLSConfig: config, Protocols: &protocols,
 			ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 			MaxHeaderBytes: 64 << 10,
+			ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		},
 		Listener: listener,
 	}, nil
@@ -86,6 +88,9 @@ func (l Listener) tls() (*tls.Config, error) {
 			return nil, fmt.Errorf("client_ca: %s has no certificate", l.ClientCA)
 		}
 		config.ClientAuth = tls.VerifyClientCertIfGiven
+		if l.mutual {
+			config.ClientAuth = tls.RequireAndVerifyClientCert
+		}
 	}
 	return config, nil
 }

@@ -39,7 +39,7 @@ type Process struct {
 // Sourced are the flags by which every command takes its configuration.
 type Sourced struct {
 	File string   `name:"config" short:"c" placeholder:"FILE" help:"Configuration file in YAML."`
-	Set  []string `name:"set" sep:"none" placeholder:"KEY=VALUE" help:"Set one configuration key; repeatable. Environment variables do the same."`
+	Set  []string `name:"set" sep:"none" placeholder:"KEY=VALUE" help:"Set one configuration key; repeatable. Environment variables do the same: ISTHMUS_, then the key in capitals with _ for dots."`
 }
 
 type programCLI struct {

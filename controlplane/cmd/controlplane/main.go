@@ -21,7 +21,7 @@ func main() {
 	boot.Main(boot.Program{
 		Name:        "controlplane",
 		Description: "The control plane of Isthmus: CAMARA WebRTC APIs on one side, SIP on the other.",
-		Prefix:      "ISTHMUS_CONTROLPLANE",
+		Prefix:      "ISTHMUS",
 		Config:      c,
 		Run: func(p boot.Process) error {
 			log, err := c.Log.Logger(os.Stderr)

@@ -83,7 +83,7 @@ func (g *Gateway) connectIncoming(ctx context.Context, lc *liveCall, m *call.Med
 	if err := m.Move(call.Connected, "", g.now()); err != nil {
 		return err
 	}
-	g.metrics.setup.WithLabelValues(string(m.Direction)).Observe(m.AnsweredAt.Sub(m.CreatedAt).Seconds())
+	g.answered(lc, m)
 	notices := []notice{statusNotice(m, call.Connected, "")}
 	for _, other := range lc.sessions {
 		if other != m && !other.Status.Final() {

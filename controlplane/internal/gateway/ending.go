@@ -60,7 +60,8 @@ func (g *Gateway) finish(ctx context.Context, lc *liveCall, status call.Status, 
 		}
 	}
 	g.unplug(ctx, lc)
-	g.log.Info("call ended", "call", lc.ID, "status", status, "reason", reason)
+	g.log.Info("call ended", "call", lc.ID, "sip_call_id", lc.Dialog.SIPCallID, "node", lc.Media.Node,
+		"status", status, "reason", reason, "duration", g.now().Sub(lc.CreatedAt).Round(time.Millisecond))
 	if err := g.save(ctx, lc); err != nil {
 		g.finishLater(lc)
 		return

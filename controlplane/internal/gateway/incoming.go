@@ -71,7 +71,7 @@ func (g *Gateway) Incoming(ctx context.Context, in IncomingCall) {
 		return
 	}
 	g.metrics.calls.WithLabelValues(string(call.Termination)).Inc()
-	log.Info("call started", "direction", call.Termination, "devices", len(lc.sessions))
+	log.Info("call started", "direction", call.Termination, "number", number, "peer", in.Caller.Canonical(), "devices", len(lc.sessions))
 	lc.await(g.config.RingTimeout, func() {
 		g.end(g.life, lc, call.CauseNoAnswer, call.NoAnswer, "no answer")
 	})

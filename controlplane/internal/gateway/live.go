@@ -27,7 +27,9 @@ type liveCall struct {
 	// pending are the events of changes that the store has not taken yet.
 	pending []notice
 
-	rang bool
+	// reached is the browser leg that ICE connected last.
+	reached string
+	rang    bool
 	// leaving: the network was asked for the end of the call.
 	leaving bool
 	// cancelled: the device asked for the end before the answer.

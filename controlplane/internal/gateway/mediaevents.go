@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -10,7 +11,28 @@ import (
 
 // ICEConnected puts a milestone on the ladder.
 func (g *Gateway) ICEConnected(_ context.Context, callID, leg string, remote netip.AddrPort) {
-	g.milestone(callID, ActorDevice, ActorMedia, "ICE connected", "leg "+leg+", remote "+remote.String(), nil)
+	g.milestone(callID, ActorDevice, ActorMedia, "ICE connected", "leg "+leg+", remote "+remote.String(), func(lc *liveCall) {
+		lc.reached = leg
+	})
+}
+
+// answered notes that a call is connected through, and says so when its browser
+// has not reached the media node some time later: the usual cause of silence.
+func (g *Gateway) answered(lc *liveCall, m *call.MediaSession) {
+	const patience = 10 * time.Second
+	g.metrics.setup.WithLabelValues(string(m.Direction)).Observe(m.AnsweredAt.Sub(m.CreatedAt).Seconds())
+	g.log.Info("call answered", "call", lc.ID, "session", m.ID, "sip_call_id", lc.Dialog.SIPCallID, "node", lc.Media.Node, "codec", codecNames(lc.Media.Core.Codecs))
+	time.AfterFunc(patience, func() {
+		lc, ok := g.lock(lc.ID)
+		if !ok {
+			return
+		}
+		defer lc.mu.Unlock()
+		if lc.reached == "" {
+			g.log.Warn("no connectivity check of the browser has arrived", "call", lc.ID, "node", lc.Media.Node, "advertised", lc.candidates.Candidates)
+			g.trace(lc, ActorMedia, ActorGateway, "no connectivity check yet", fmt.Sprintf("the browser was told %v", lc.candidates.Candidates))
+		}
+	})
 }
 
 // DTLSConnected puts a milestone on the ladder and ends the wait for a browser

@@ -66,7 +66,8 @@ func (g *Gateway) Originate(ctx context.Context, p Principal, r OriginateRequest
 		return call.MediaSession{}, err
 	}
 	g.metrics.calls.WithLabelValues(string(call.Origination)).Inc()
-	g.log.Info("call started", "call", callID, "session", m.ID, "registration", reg.ID, "direction", call.Origination)
+	g.log.Info("call started", "call", callID, "session", m.ID, "registration", reg.ID,
+		"direction", call.Origination, "number", reg.Number(), "peer", r.Receiver.Canonical())
 	if offer == nil {
 		lc.await(g.config.LateOfferWait, func() {
 			g.end(g.life, lc, call.CauseNoAnswer, call.Failed, "no offer came")

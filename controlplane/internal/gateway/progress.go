@@ -71,7 +71,7 @@ func (g *Gateway) Answered(ctx context.Context, callID string, a Answer) {
 		g.log.Error("take the answer to a call", "call", callID, "error", err)
 		return
 	}
-	g.metrics.setup.WithLabelValues(string(m.Direction)).Observe(m.AnsweredAt.Sub(m.CreatedAt).Seconds())
+	g.answered(lc, m)
 	g.save(ctx, lc, statusNotice(m, call.Connected, answer))
 }
 

@@ -42,7 +42,7 @@ func (g *Gateway) Register(ctx context.Context, p Principal, r RegisterRequest) 
 		return call.Registration{}, err
 	}
 	g.wake()
-	g.log.Info("registered", "registration", reg.ID, "device", reg.DeviceID, "client", owner.ClientID, "expires", reg.ExpiresAt)
+	g.log.Info("registered", "registration", reg.ID, "number", reg.Number(), "device", reg.DeviceID, "client", owner.ClientID, "expires", reg.ExpiresAt)
 	return reg, nil
 }
 

@@ -37,12 +37,19 @@ type node struct {
 func (n *node) run(ctx context.Context) {
 	defer n.lanes.start(ctx)()
 	const pause = 200 * time.Millisecond
+	level := slog.LevelWarn
 	for ctx.Err() == nil {
+		started := time.Now()
 		err := n.watch(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		n.log.Warn("watching a media node broke off", "error", err)
+		if time.Since(started) > n.registry.config.AnnounceInterval {
+			level = slog.LevelWarn
+		}
+		n.log.Log(ctx, level, "watching a media node broke off", "error", err)
+		// Said once; until the node is lost or back it is tried quietly.
+		level = slog.LevelDebug
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):

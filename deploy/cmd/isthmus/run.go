@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -189,10 +188,9 @@ func greet(out io.Writer, config *Config, control *controlplane.Plane, node *med
 	if demo != nil {
 		say("simulated network", "SIP on %s, echo number %s", demo.Addr(), demo.Numbers()[0].Number)
 	}
-	if _, port, err := net.SplitHostPort(hostOf(config.SecureURL, "443")); err == nil && config.Parts.Softphone {
-		say("from a phone", "https, port %s, with the certificate authority %s", port, config.file(caFile))
-	}
 	if config.Parts.Softphone {
-		fmt.Fprintf(out, "\nOpen %s/ in a browser and call %s.\n\n", config.PublicURL, "the echo number")
+		origins := config.secureOrigins()
+		say("from a phone", "%s/, certificate authority %s", origins[len(origins)-1], config.file(caFile))
+		fmt.Fprintf(out, "\nOpen %s/ in a browser.\n\n", config.PublicURL)
 	}
 }

@@ -22,7 +22,7 @@ func main() {
 	boot.Main(boot.Program{
 		Name:        "mediaplane",
 		Description: "A media node of Isthmus: WebRTC on one side, RTP on the other.",
-		Prefix:      "ISTHMUS_MEDIAPLANE",
+		Prefix:      "ISTHMUS",
 		Config:      c,
 		Run:         func(p boot.Process) error { return run(p, c) },
 	})

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -219,11 +218,4 @@ func startNetwork(t *testing.T, gateway string) *telco.Network {
 		}
 	})
 	return n
-}
-
-func (s *site) gateway(name string) (*gateway, error) {
-	if g := s.gateways[name]; g != nil {
-		return g, nil
-	}
-	return nil, fmt.Errorf("there is no gateway %q", name)
 }

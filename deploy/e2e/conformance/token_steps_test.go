@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"crypto/elliptic"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -145,7 +144,7 @@ func (w *world) forge(name, flaw string) error {
 			f.key = pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})
 		},
 		"HS256 with the key's point": func() {
-			f.key = elliptic.Marshal(i.key.Curve, i.key.X, i.key.Y) //nolint:staticcheck // what an attacker would use
+			f.key, _ = i.key.PublicKey.Bytes()
 		},
 	}
 	apply, ok := flaws[flaw]

@@ -123,6 +123,7 @@ export class PhoneView {
     try {
       this.phone.dial(text);
       this.input.value = "";
+      this.complain("");
     } catch (e) {
       this.complain(explain(e));
     }

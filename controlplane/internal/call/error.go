@@ -30,6 +30,7 @@ const (
 	InvalidSink               Code = "INVALID_SINK"
 	QuotaExceeded             Code = "QUOTA_EXCEEDED"
 	EmergencyNotSupported     Code = "CALLTYPE_EMERGENCY_NOT_SUPPORTED"
+	EmergencyAddressMissing   Code = "EMERGENCY_ADDRESS_MISSING"
 	Internal                  Code = "INTERNAL"
 	Unavailable               Code = "UNAVAILABLE"
 	Timeout                   Code = "TIMEOUT"

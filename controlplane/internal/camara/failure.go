@@ -29,7 +29,7 @@ var httpStatus = map[call.Code]int{
 	call.InvalidCredential:                             http.StatusBadRequest,
 	call.InvalidToken:                                  http.StatusBadRequest,
 	call.InvalidSink:                                   http.StatusBadRequest,
-	"EMERGENCY_ADDRESS_MISSING":                        http.StatusBadRequest,
+	call.EmergencyAddressMissing:                       http.StatusBadRequest,
 	codeUnauthenticated:                                http.StatusUnauthorized,
 	call.PermissionDenied:                              http.StatusForbidden,
 	call.InvalidTokenContext:                           http.StatusForbidden,

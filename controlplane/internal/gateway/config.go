@@ -28,6 +28,7 @@ type Config struct {
 	Emergency      bool          `yaml:"emergency" help:"Whether emergency calls are taken; needs a trunk for them."`
 	Codecs         []string      `yaml:"codecs" help:"Codecs that may pass between browsers and the operator's network, in order of preference: opus, G722, PCMU, PCMA."`
 	Numbers        []string      `yaml:"numbers" help:"Prefixes of the numbers that this gateway serves, in E.164 form; calls to others get 404. Empty serves every number."`
+	AddressMissing []string      `yaml:"emergency_address_missing" help:"Prefixes of the numbers that may not register yet, because no emergency address is provisioned for them (EMERGENCY_ADDRESS_MISSING)."`
 	Applications   []Application `yaml:"applications" help:"Numbers that applications may register with a token of their own (client credentials)."`
 	KeepCalls      bool          `yaml:"keep_calls" help:"Leave calls running at shutdown for another process to take over, instead of ending them."`
 }
@@ -120,9 +121,11 @@ func (c Config) Validate() error {
 	if err := c.policy().Validate(); err != nil {
 		bad("codecs", "%v", err)
 	}
-	for i, p := range c.Numbers {
-		if !isPrefix(p) {
-			bad(fmt.Sprintf("numbers[%d]", i), "%q is not a prefix of E.164 numbers such as +1555", p)
+	for key, prefixes := range map[string][]string{"numbers": c.Numbers, "emergency_address_missing": c.AddressMissing} {
+		for i, p := range prefixes {
+			if !isPrefix(p) {
+				bad(fmt.Sprintf("%s[%d]", key, i), "%q is not a prefix of E.164 numbers such as +1555", p)
+			}
 		}
 	}
 	for i, a := range c.Applications {

@@ -103,6 +103,9 @@ func (g *Gateway) registrant(p Principal, number call.Number) (call.Owner, error
 	case !g.config.serves(owner.Subject):
 		return owner, call.Errorf(call.PermissionDenied, "the subscriber's number is not served here")
 	}
+	if hasPrefix(owner.Subject, g.config.AddressMissing) {
+		return owner, call.Errorf(call.EmergencyAddressMissing, "the operator has no emergency address for this phone number, and needs one")
+	}
 	return owner, nil
 }
 

@@ -25,9 +25,11 @@ func TestWhoMayRegisterWhat(t *testing.T) {
 		{name: "an application for a foreign number", p: principal(""), number: "+44123456", code: call.PermissionDenied},
 		{name: "an application for a number that is not served", p: principal(""), number: "+15559999", code: call.PermissionDenied},
 		{name: "a subscriber who is not served", p: principal("+44123456"), code: call.PermissionDenied},
+		{name: "a subscriber without emergency address", p: principal("+15550166"), code: call.EmergencyAddressMissing},
+		{name: "an application for one", p: principal(""), number: "+15550166", code: call.EmergencyAddressMissing},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			play(t, func(c *Config) { c.Numbers = []string{"+155501"} }, func(w *world) {
+			play(t, func(c *Config) { c.Numbers, c.AddressMissing = []string{"+155501"}, []string{"+15550166"} }, func(w *world) {
 				r, err := w.g.Register(w.t.Context(), c.p, RegisterRequest{DeviceID: "d", Number: c.number})
 				w.refused(err, c.code)
 				if err == nil {

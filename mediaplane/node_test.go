@@ -526,7 +526,7 @@ func TestBusyPorts(t *testing.T) {
 	busyUDP := newFar(t)
 	for key, change := range map[string]func(*mediaplane.Config){
 		"rpc.listen":  func(c *mediaplane.Config) { c.RPC.Listen = busyTCP.Addr().String() },
-		"webrtc.bind": func(c *mediaplane.Config) { c.WebRTC.Port = uint16(busyUDP.addr().GetPort()) },
+		"webrtc.port": func(c *mediaplane.Config) { c.WebRTC.Port = uint16(busyUDP.addr().GetPort()) },
 	} {
 		cfg := config()
 		change(&cfg)

@@ -110,9 +110,9 @@ func TestRelatch(t *testing.T) {
 	}
 	old.send(old.packet(bytes.Repeat([]byte{9}, 160)))
 	eventually(t, "the old address is foreign", func() bool { return c.stream("t").GetForeignSource() == 1 })
-	if n := c.events.count(func(e *mediav1.SessionEvent) bool { return e.GetSourceLatched() != nil }); n != 2 {
-		t.Errorf("%d latch events, want 2", n)
-	}
+	eventually(t, "two latch events", func() bool {
+		return c.events.count(func(e *mediav1.SessionEvent) bool { return e.GetSourceLatched() != nil }) == 2
+	})
 }
 
 func TestLatchBehindNAT(t *testing.T) {

@@ -287,6 +287,7 @@ func TestAnswerBeforeTheInvitationReturns(t *testing.T) {
 	play(t, nil, func(w *world) {
 		d := w.device(aliceNumber, "phone")
 		answered := make(chan error, 1)
+		w.store.mu.Lock()
 		w.store.committed = func() {
 			rows := w.store.contents.Load()
 			for _, text := range rows.sessions {
@@ -302,6 +303,7 @@ func TestAnswerBeforeTheInvitationReturns(t *testing.T) {
 				}
 			}
 		}
+		w.store.mu.Unlock()
 		callID := w.rings(coreOffer(sdp.SendRecv))
 		if err := <-answered; err != nil {
 			t.Error(err)

@@ -67,6 +67,10 @@ func saveSessions(ctx context.Context, tx Tx, lc *liveCall) (written []call.Medi
 		} else {
 			err = tx.InsertSession(ctx, now)
 		}
+		if known && before.Status.Final() && errors.Is(err, ErrNotFound) {
+			// Over for so long that it was forgotten, while its call goes on.
+			err = nil
+		}
 		if err != nil {
 			return nil, err
 		}

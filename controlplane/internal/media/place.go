@@ -17,10 +17,7 @@ import (
 // Apply makes a plan's session so: on its node, or on the least loaded one that
 // takes it.
 func (r *Registry) Apply(ctx context.Context, p gateway.MediaPlan) (gateway.MediaState, error) {
-	spec, err := specOf(p)
-	if err != nil {
-		return gateway.MediaState{}, err
-	}
+	spec := specOf(p)
 	if p.Node != "" {
 		n := r.node(p.Node)
 		if n == nil {

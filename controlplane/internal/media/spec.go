@@ -14,7 +14,7 @@ import (
 
 // specOf turns a plan into what nodes understand. Each leg has one stream of the
 // same id.
-func specOf(p gateway.MediaPlan) (*mediav1.SessionSpec, error) {
+func specOf(p gateway.MediaPlan) *mediav1.SessionSpec {
 	spec := &mediav1.SessionSpec{
 		Id: p.CallID, OwnerEpoch: p.Epoch, Generation: p.Generation,
 		OrphanAfter: durationpb.New(p.OrphanAfter), MediaTimeout: durationpb.New(p.SilenceLimit),
@@ -29,14 +29,10 @@ func specOf(p gateway.MediaPlan) (*mediav1.SessionSpec, error) {
 		}
 	}
 	if c := p.Core; c != nil {
-		leg, err := coreLeg(c)
-		if err != nil {
-			return nil, err
-		}
-		spec.Legs = append(spec.Legs, leg)
+		spec.Legs = append(spec.Legs, coreLeg(c))
 		spec.Streams = append(spec.Streams, stream(p, gateway.CoreLegID, c.Direction, c.SSRC, c.Offered, c.Receive, c.Codecs))
 	}
-	return spec, nil
+	return spec
 }
 
 // bothNumbers maps what the far end sends, under the numbers that it should use
@@ -70,14 +66,14 @@ func browserLeg(b gateway.BrowserLeg) *mediav1.Leg {
 	return &mediav1.Leg{Id: b.ID, Transport: &mediav1.Leg_Webrtc{Webrtc: t}}
 }
 
-func coreLeg(c *gateway.CoreLeg) (*mediav1.Leg, error) {
+func coreLeg(c *gateway.CoreLeg) *mediav1.Leg {
 	t := &mediav1.RTPTransport{
 		Local: address(c.Local), Remote: address(c.Remote), RemoteRtcp: address(c.RemoteRTCP), RtcpMux: c.RTCPMux,
 	}
 	if c.IPv6 && t.Local == nil {
 		t.Local = &mediav1.SocketAddress{Ip: "::"}
 	}
-	return &mediav1.Leg{Id: gateway.CoreLegID, Transport: &mediav1.Leg_Rtp{Rtp: t}}, nil
+	return &mediav1.Leg{Id: gateway.CoreLegID, Transport: &mediav1.Leg_Rtp{Rtp: t}}
 }
 
 // stream lists every format that any of the codec lists names, each payload type

@@ -31,12 +31,9 @@ func TestASpecSaysWhatThePlanMeans(t *testing.T) {
 			Codecs: []sdp.Codec{pcmu, answered}, Receive: []sdp.Codec{pcmu, offered},
 		},
 	}
-	got, err := specOf(p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := specOf(p)
 	want := &mediav1.SessionSpec{}
-	err = prototext.Unmarshal([]byte(`
+	err := prototext.Unmarshal([]byte(`
 		id: "c" owner_epoch: 7 generation: 3
 		orphan_after: {seconds: 300} media_timeout: {seconds: 60}
 		legs: {id: "b" webrtc: {

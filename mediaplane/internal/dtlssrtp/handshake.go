@@ -19,8 +19,10 @@ import (
 
 	"github.com/pion/dtls/v3"
 	"github.com/pion/logging"
-	"github.com/pion/srtp/v3"
+	pionsrtp "github.com/pion/srtp/v3"
 	"github.com/pion/transport/v4/packetio"
+
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/srtp"
 )
 
 // Fingerprint of a certificate (RFC 8122).
@@ -59,7 +61,7 @@ type Config struct {
 	Certificate  tls.Certificate
 	Fingerprints []Fingerprint
 	// Profiles in order of preference.
-	Profiles []Profile
+	Profiles []srtp.Profile
 	// Timeout ends a handshake that does not get on.
 	Timeout time.Duration
 }
@@ -74,11 +76,11 @@ type Handshake struct {
 
 // Start begins a handshake. send writes one datagram to the browser; done is
 // called once, from the handshake's goroutine, unless Close came first.
-func Start(cfg Config, send func([]byte) error, done func(Keys, error)) (*Handshake, error) {
+func Start(cfg Config, send func([]byte) error, done func(srtp.Keys, error)) (*Handshake, error) {
 	conn := newPacketConn(send)
 	profiles := make([]dtls.SRTPProtectionProfile, len(cfg.Profiles))
 	for i, p := range cfg.Profiles {
-		profiles[i] = p.dtls()
+		profiles[i] = useSRTP(p)
 	}
 	verify := func(raw [][]byte, _ [][]*x509.Certificate) error { return checkFingerprint(raw, cfg.Fingerprints) }
 
@@ -130,27 +132,27 @@ func Start(cfg Config, send func([]byte) error, done func(Keys, error)) (*Handsh
 	return h, nil
 }
 
-func (h *Handshake) run(ctx context.Context, client bool) (Keys, error) {
+func (h *Handshake) run(ctx context.Context, client bool) (srtp.Keys, error) {
 	if err := h.dtls.HandshakeContext(ctx); err != nil {
-		return Keys{}, fmt.Errorf("DTLS handshake: %w", err)
+		return srtp.Keys{}, fmt.Errorf("DTLS handshake: %w", err)
 	}
 	chosen, ok := h.dtls.SelectedSRTPProtectionProfile()
 	if !ok {
-		return Keys{}, errors.New("DTLS handshake: no SRTP protection profile agreed (use_srtp missing)")
+		return srtp.Keys{}, errors.New("DTLS handshake: no SRTP protection profile agreed (use_srtp missing)")
 	}
 	profile, ok := profileOf(chosen)
 	if !ok {
-		return Keys{}, fmt.Errorf("DTLS handshake: unexpected SRTP protection profile %d", chosen)
+		return srtp.Keys{}, fmt.Errorf("DTLS handshake: unexpected SRTP protection profile %d", chosen)
 	}
 	state, ok := h.dtls.ConnectionState()
 	if !ok {
-		return Keys{}, errors.New("DTLS handshake: no connection state")
+		return srtp.Keys{}, errors.New("DTLS handshake: no connection state")
 	}
-	config := srtp.Config{Profile: profile.srtp()}
+	config := pionsrtp.Config{Profile: pionsrtp.ProtectionProfile(chosen)}
 	if err := config.ExtractSessionKeysFromDTLS(&state, client); err != nil {
-		return Keys{}, fmt.Errorf("extract SRTP keys from DTLS: %w", err)
+		return srtp.Keys{}, fmt.Errorf("extract SRTP keys from DTLS: %w", err)
 	}
-	return Keys{
+	return srtp.Keys{
 		Profile: profile,
 		Local:   append(append([]byte(nil), config.Keys.LocalMasterKey...), config.Keys.LocalMasterSalt...),
 		Remote:  append(append([]byte(nil), config.Keys.RemoteMasterKey...), config.Keys.RemoteMasterSalt...),

@@ -14,7 +14,13 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/srtp"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func certificate(t *testing.T) (tls.Certificate, Fingerprint) {
 	t.Helper()
@@ -32,7 +38,7 @@ func certificate(t *testing.T) (tls.Certificate, Fingerprint) {
 }
 
 type outcome struct {
-	keys Keys
+	keys srtp.Keys
 	err  error
 }
 
@@ -52,12 +58,12 @@ func connect(t *testing.T, client, server Config, lose func(n int64) bool) (a, b
 	}
 	results := [2]chan outcome{make(chan outcome, 1), make(chan outcome, 1)}
 	client.Client = true
-	s, err := Start(server, deliver(&toClient), func(k Keys, err error) { results[1] <- outcome{k, err} })
+	s, err := Start(server, deliver(&toClient), func(k srtp.Keys, err error) { results[1] <- outcome{k, err} })
 	if err != nil {
 		t.Fatal(err)
 	}
 	toServer.Store(s)
-	c, err := Start(client, deliver(&toServer), func(k Keys, err error) { results[0] <- outcome{k, err} })
+	c, err := Start(client, deliver(&toServer), func(k srtp.Keys, err error) { results[0] <- outcome{k, err} })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,20 +80,20 @@ func TestHandshake(t *testing.T) {
 	clientCert, clientPrint := certificate(t)
 	serverCert, serverPrint := certificate(t)
 	_, strange := certificate(t)
-	config := func(c tls.Certificate, want Fingerprint, profiles ...Profile) Config {
+	config := func(c tls.Certificate, want Fingerprint, profiles ...srtp.Profile) Config {
 		return Config{Certificate: c, Fingerprints: []Fingerprint{want}, Profiles: profiles, Timeout: 10 * time.Second}
 	}
 	never := func(int64) bool { return false }
 	for _, c := range []struct {
 		name   string
-		client []Profile
-		server []Profile
+		client []srtp.Profile
+		server []srtp.Profile
 		lose   func(int64) bool
 		want   Profile
 	}{
-		{"the server's order counts", []Profile{AES128CMSHA1, AES128GCM}, []Profile{AES128GCM, AES128CMSHA1}, never, AES128GCM},
-		{"the one in common", []Profile{AES256GCM, AES128CMSHA1}, []Profile{AES128GCM, AES128CMSHA1}, never, AES128CMSHA1},
-		{"with loss", Profiles(), Profiles(), func(n int64) bool { return n%4 == 1 }, AES128GCM},
+		{"the server's order counts", []srtp.Profile{srtp.AES128CMSHA1, srtp.AES128GCM}, []srtp.Profile{srtp.AES128GCM, srtp.AES128CMSHA1}, never, srtp.AES128GCM},
+		{"the one in common", []srtp.Profile{srtp.AES256GCM, srtp.AES128CMSHA1}, []srtp.Profile{srtp.AES128GCM, srtp.AES128CMSHA1}, never, srtp.AES128CMSHA1},
+		{"with loss", Profiles(), Profiles(), func(n int64) bool { return n%4 == 1 }, srtp.AES128GCM},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a, b := connect(t, config(clientCert, serverPrint, c.client...), config(serverCert, clientPrint, c.server...), c.lose)
@@ -119,7 +125,7 @@ func TestHandshake(t *testing.T) {
 		}
 	})
 	t.Run("no profile in common", func(t *testing.T) {
-		a, b := connect(t, short(config(clientCert, serverPrint, AES128GCM)), short(config(serverCert, clientPrint, AES256GCM)), never)
+		a, b := connect(t, short(config(clientCert, serverPrint, srtp.AES128GCM)), short(config(serverCert, clientPrint, srtp.AES256GCM)), never)
 		if a.err == nil || b.err == nil {
 			t.Errorf("client %v, server %v", a.err, b.err)
 		}
@@ -130,7 +136,7 @@ func TestHandshakeTimeout(t *testing.T) {
 	cert, print := certificate(t)
 	result := make(chan error, 1)
 	h, err := Start(Config{Client: true, Certificate: cert, Fingerprints: []Fingerprint{print}, Profiles: Profiles(), Timeout: 50 * time.Millisecond},
-		func([]byte) error { return nil }, func(_ Keys, err error) { result <- err })
+		func([]byte) error { return nil }, func(_ srtp.Keys, err error) { result <- err })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +149,7 @@ func TestHandshakeTimeout(t *testing.T) {
 func TestHandshakeClosed(t *testing.T) {
 	cert, print := certificate(t)
 	h, err := Start(Config{Client: true, Certificate: cert, Fingerprints: []Fingerprint{print}, Profiles: Profiles(), Timeout: time.Minute},
-		func([]byte) error { return nil }, func(Keys, error) { t.Error("done was called") })
+		func([]byte) error { return nil }, func(srtp.Keys, error) { t.Error("done was called") })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/dtlssrtp"
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/forward"
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/icelite"
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/srtp"
 	mediav1 "github.com/isthmus-gateway/isthmus/proto/gen/isthmus/media/v1"
 )
 
@@ -58,10 +59,10 @@ type webrtcPlan struct {
 	certificate  tls.Certificate
 	fingerprints []dtlssrtp.Fingerprint
 	client       bool
-	profiles     []dtlssrtp.Profile
+	profiles     []srtp.Profile
 	remote       netip.AddrPort
-	keys         *dtlssrtp.Keys
-	sources      []dtlssrtp.Source
+	keys         *srtp.Keys
+	sources      []srtp.Source
 }
 
 type rtpPlan struct {
@@ -207,7 +208,7 @@ func (c *checker) webrtc(field string, t *mediav1.WebRTCTransport) *webrtcPlan {
 }
 
 func (c *checker) keys(field string, s *mediav1.SRTPState, p *webrtcPlan) {
-	p.keys = &dtlssrtp.Keys{Profile: profileFrom(s.GetProfile()), Local: s.GetLocalMaster(), Remote: s.GetRemoteMaster()}
+	p.keys = &srtp.Keys{Profile: profileFrom(s.GetProfile()), Local: s.GetLocalMaster(), Remote: s.GetRemoteMaster()}
 	if err := p.keys.Validate(); err != nil {
 		c.fail(field, "%v", err)
 	}
@@ -222,7 +223,7 @@ func (c *checker) keys(field string, s *mediav1.SRTPState, p *webrtcPlan) {
 		if src.GetRtcpIndex() >= 1<<31 {
 			c.fail(at+".rtcp_index", "%d, at most 2^31-1", src.GetRtcpIndex())
 		}
-		p.sources = append(p.sources, dtlssrtp.Source{
+		p.sources = append(p.sources, srtp.Source{
 			SSRC: src.GetSsrc(), Outgoing: src.GetOutgoing(), RTCPIndex: src.GetRtcpIndex(),
 			Index: uint64(src.GetRolloverCounter())<<16 | uint64(src.GetLastSequence()),
 		})
@@ -323,25 +324,25 @@ func (c *checker) address(field string, a *mediav1.SocketAddress, local bool) ne
 	return netip.AddrPortFrom(ip.Unmap(), uint16(a.GetPort()))
 }
 
-func profileFrom(p mediav1.SRTPProfile) dtlssrtp.Profile {
+func profileFrom(p mediav1.SRTPProfile) srtp.Profile {
 	switch p {
 	case mediav1.SRTPProfile_SRTP_PROFILE_AES128_CM_HMAC_SHA1_80:
-		return dtlssrtp.AES128CMSHA1
+		return srtp.AES128CMSHA1
 	case mediav1.SRTPProfile_SRTP_PROFILE_AEAD_AES_128_GCM:
-		return dtlssrtp.AES128GCM
+		return srtp.AES128GCM
 	case mediav1.SRTPProfile_SRTP_PROFILE_AEAD_AES_256_GCM:
-		return dtlssrtp.AES256GCM
+		return srtp.AES256GCM
 	}
 	return 0
 }
 
-func profileTo(p dtlssrtp.Profile) mediav1.SRTPProfile {
+func profileTo(p srtp.Profile) mediav1.SRTPProfile {
 	switch p {
-	case dtlssrtp.AES128CMSHA1:
+	case srtp.AES128CMSHA1:
 		return mediav1.SRTPProfile_SRTP_PROFILE_AES128_CM_HMAC_SHA1_80
-	case dtlssrtp.AES128GCM:
+	case srtp.AES128GCM:
 		return mediav1.SRTPProfile_SRTP_PROFILE_AEAD_AES_128_GCM
-	case dtlssrtp.AES256GCM:
+	case srtp.AES256GCM:
 		return mediav1.SRTPProfile_SRTP_PROFILE_AEAD_AES_256_GCM
 	}
 	return mediav1.SRTPProfile_SRTP_PROFILE_UNSPECIFIED

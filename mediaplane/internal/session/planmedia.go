@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/isthmus-gateway/isthmus/mediaplane/internal/dtlssrtp"
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/forward"
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/srtp"
 	mediav1 "github.com/isthmus-gateway/isthmus/proto/gen/isthmus/media/v1"
 )
 
@@ -157,7 +157,7 @@ func (c *checker) restored(p *Plan) {
 			if s.SSRC == 0 {
 				continue // a fresh one is safe
 			}
-			if !slices.ContainsFunc(leg.webrtc.sources, func(src dtlssrtp.Source) bool { return src.Outgoing && src.SSRC == s.SSRC }) {
+			if !slices.ContainsFunc(leg.webrtc.sources, func(src srtp.Source) bool { return src.Outgoing && src.SSRC == s.SSRC }) {
 				c.fail(leg.field+".webrtc.srtp.sources", "no outgoing source %d, with which streams[%d] sends; set its ssrc to 0 if its state is lost", s.SSRC, i)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/dtlssrtp"
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/icelite"
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/srtp"
 	mediav1 "github.com/isthmus-gateway/isthmus/proto/gen/isthmus/media/v1"
 )
 
@@ -33,13 +34,13 @@ type webrtcLeg struct {
 
 	handshake *dtlssrtp.Handshake
 	attempt   int // tells a handshake that was given up from the present one
-	transform *dtlssrtp.Transform
+	transform *srtp.Transform
 	keyed     bool // the transform is that of the plan's certificates
 	keyedAt   time.Time
 	failed    bool
 	closed    bool
-	saved     []dtlssrtp.Source // of the checkpoint sent last
-	savedFor  uint64            // watchers that had come by then
+	saved     []srtp.Source // of the checkpoint sent last
+	savedFor  uint64        // watchers that had come by then
 
 	// path to send on; read without the lock by DTLS and by the mux.
 	path      atomic.Pointer[icelite.Path]
@@ -73,7 +74,7 @@ func (l *webrtcLeg) start(now time.Time) {
 		l.begin()
 		return
 	}
-	transform, err := dtlssrtp.NewTransform(*l.plan.keys, l.plan.sources)
+	transform, err := srtp.NewTransform(*l.plan.keys, l.plan.sources)
 	if err != nil {
 		l.fail("dtls", "restore SRTP keys: "+err.Error())
 		return
@@ -198,7 +199,7 @@ func (l *webrtcLeg) shake() {
 			return errNoPath
 		}
 		return node.mux.send(b, *path)
-	}, func(keys dtlssrtp.Keys, err error) { l.shaken(attempt, keys, err) })
+	}, func(keys srtp.Keys, err error) { l.shaken(attempt, keys, err) })
 	if err != nil {
 		l.fail("dtls", err.Error())
 		return
@@ -213,15 +214,15 @@ func (l *webrtcLeg) shake() {
 
 var errNoPath = errors.New("no path to the browser")
 
-func (l *webrtcLeg) shaken(attempt int, keys dtlssrtp.Keys, err error) {
+func (l *webrtcLeg) shaken(attempt int, keys srtp.Keys, err error) {
 	l.session.mu.Lock()
 	defer l.session.mu.Unlock()
 	if l.closed || attempt != l.attempt {
 		return
 	}
-	var transform *dtlssrtp.Transform
+	var transform *srtp.Transform
 	if err == nil {
-		transform, err = dtlssrtp.NewTransform(keys, nil)
+		transform, err = srtp.NewTransform(keys, nil)
 	}
 	if err != nil {
 		l.handshake = nil
@@ -282,9 +283,9 @@ func (l *webrtcLeg) checkpoint(force bool) {
 		}
 	}
 	for ssrc, index := range outgoing {
-		sources = append(sources, dtlssrtp.Source{SSRC: ssrc, Outgoing: true, Index: index, RTCPIndex: l.transform.RTCPIndex(ssrc)})
+		sources = append(sources, srtp.Source{SSRC: ssrc, Outgoing: true, Index: index, RTCPIndex: l.transform.RTCPIndex(ssrc)})
 	}
-	slices.SortFunc(sources, func(a, b dtlssrtp.Source) int { return int(int64(a.SSRC) - int64(b.SSRC)) })
+	slices.SortFunc(sources, func(a, b srtp.Source) int { return int(int64(a.SSRC) - int64(b.SSRC)) })
 	joined := l.session.node.hub.joined.Load()
 	if !force && joined == l.savedFor && slices.Equal(sources, l.saved) {
 		return

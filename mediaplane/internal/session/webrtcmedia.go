@@ -3,9 +3,9 @@ package session
 import (
 	"errors"
 
-	"github.com/isthmus-gateway/isthmus/mediaplane/internal/dtlssrtp"
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/forward"
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/icelite"
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/srtp"
 )
 
 func (l *webrtcLeg) receiveDTLS(b []byte) {
@@ -60,7 +60,7 @@ func (l *webrtcLeg) receiveRTCP(b []byte) {
 
 func (l *webrtcLeg) refuse(b []byte, err error) {
 	s := l.session
-	if errors.Is(err, dtlssrtp.ErrReplay) {
+	if errors.Is(err, srtp.ErrReplay) {
 		s.table.Count(l.name, b, forward.Replay)
 		s.node.metrics.drop(dropReplay)
 		return

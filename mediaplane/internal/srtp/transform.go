@@ -1,4 +1,4 @@
-package dtlssrtp
+package srtp
 
 import (
 	"errors"
@@ -83,11 +83,11 @@ func NewTransform(keys Keys, sources []Source) (*Transform, error) {
 	}
 	t := &Transform{keys: keys, sent: map[uint32]*sentSource{}, received: map[uint32]*receivedSource{}}
 	n := keys.Profile.keyLen()
-	out, err := srtp.CreateContext(keys.Local[:n], keys.Local[n:], keys.Profile.srtp())
+	out, err := srtp.CreateContext(keys.Local[:n], keys.Local[n:], keys.Profile.context())
 	if err != nil {
 		return nil, fmt.Errorf("SRTP context for sending: %w", err)
 	}
-	in, err := srtp.CreateContext(keys.Remote[:n], keys.Remote[n:], keys.Profile.srtp(),
+	in, err := srtp.CreateContext(keys.Remote[:n], keys.Remote[n:], keys.Profile.context(),
 		srtp.SRTPReplayDetectorFactory(t.detector(maxIndex)), srtp.SRTCPReplayDetectorFactory(t.detector(maxRTCPIndex)))
 	if err != nil {
 		return nil, fmt.Errorf("SRTP context for receiving: %w", err)

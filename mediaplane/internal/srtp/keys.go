@@ -1,21 +1,13 @@
-// Package dtlssrtp turns a DTLS handshake into SRTP keys (RFC 5764), and keys
-// into the two transforms of an association.
-//
-// A Handshake lives until its keys are known and the peer is known to have
-// finished too; after that the DTLS state is thrown away without an alert, since
-// media needs only the keys. DTLS state is never restored on another node (its
-// nonces would repeat): SRTP keys are.
-package dtlssrtp
+package srtp
 
 import (
 	"fmt"
 
-	"github.com/pion/dtls/v3"
 	"github.com/pion/srtp/v3"
 )
 
 // Profile is an SRTP protection profile (RFC 5764 section 4.1.2, RFC 7714
-// section 14.2).
+// section 14.2), which SDES calls a crypto suite (RFC 4568 section 6.2).
 type Profile uint8
 
 // Profiles.
@@ -23,15 +15,17 @@ const (
 	AES128CMSHA1 Profile = iota + 1
 	AES128GCM
 	AES256GCM
+	// AES128CMSHA1Tag32 has an RTP tag of 32 bits, too short for more than
+	// voice. It is for SDES only.
+	AES128CMSHA1Tag32
 )
-
-// Profiles lists every profile in the order that a node prefers.
-func Profiles() []Profile { return []Profile{AES128GCM, AES256GCM, AES128CMSHA1} }
 
 func (p Profile) String() string {
 	switch p {
 	case AES128CMSHA1:
 		return "AES_CM_128_HMAC_SHA1_80"
+	case AES128CMSHA1Tag32:
+		return "AES_CM_128_HMAC_SHA1_32"
 	case AES128GCM:
 		return "AEAD_AES_128_GCM"
 	case AES256GCM:
@@ -40,35 +34,17 @@ func (p Profile) String() string {
 	return fmt.Sprintf("profile(%d)", uint8(p))
 }
 
-func (p Profile) srtp() srtp.ProtectionProfile {
+func (p Profile) context() srtp.ProtectionProfile {
 	switch p {
 	case AES128GCM:
 		return srtp.ProtectionProfileAeadAes128Gcm
 	case AES256GCM:
 		return srtp.ProtectionProfileAeadAes256Gcm
+	case AES128CMSHA1Tag32:
+		return srtp.ProtectionProfileAes128CmHmacSha1_32
 	default:
 		return srtp.ProtectionProfileAes128CmHmacSha1_80
 	}
-}
-
-func (p Profile) dtls() dtls.SRTPProtectionProfile {
-	switch p {
-	case AES128GCM:
-		return dtls.SRTP_AEAD_AES_128_GCM
-	case AES256GCM:
-		return dtls.SRTP_AEAD_AES_256_GCM
-	default:
-		return dtls.SRTP_AES128_CM_HMAC_SHA1_80
-	}
-}
-
-func profileOf(p dtls.SRTPProtectionProfile) (Profile, bool) {
-	for _, known := range Profiles() {
-		if known.dtls() == p {
-			return known, true
-		}
-	}
-	return 0, false
 }
 
 // keyLen and saltLen are the sizes of RFC 5764 and RFC 7714 in bytes.
@@ -80,10 +56,10 @@ func (p Profile) keyLen() int {
 }
 
 func (p Profile) saltLen() int {
-	if p == AES128CMSHA1 {
-		return 14
+	if p == AES128GCM || p == AES256GCM {
+		return 12
 	}
-	return 12
+	return 14
 }
 
 // MasterLen is the size in bytes of a master key followed by its salt.
@@ -95,10 +71,16 @@ type Keys struct {
 	Local, Remote []byte
 }
 
+// String hides the keys: they must not reach a log.
+func (k Keys) String() string { return k.Profile.String() + " keys" }
+
+// GoString is String.
+func (k Keys) GoString() string { return k.String() }
+
 // Validate checks the sizes.
 func (k Keys) Validate() error {
-	if k.Profile < AES128CMSHA1 || k.Profile > AES256GCM {
-		return fmt.Errorf("unknown SRTP protection profile %d", k.Profile)
+	if k.Profile < AES128CMSHA1 || k.Profile > AES128CMSHA1Tag32 {
+		return fmt.Errorf("unknown SRTP protection profile %d", uint8(k.Profile))
 	}
 	want := k.Profile.MasterLen()
 	if len(k.Local) != want {

@@ -89,7 +89,7 @@ func TestHandshake(t *testing.T) {
 		client []srtp.Profile
 		server []srtp.Profile
 		lose   func(int64) bool
-		want   Profile
+		want   srtp.Profile
 	}{
 		{"the server's order counts", []srtp.Profile{srtp.AES128CMSHA1, srtp.AES128GCM}, []srtp.Profile{srtp.AES128GCM, srtp.AES128CMSHA1}, never, srtp.AES128GCM},
 		{"the one in common", []srtp.Profile{srtp.AES256GCM, srtp.AES128CMSHA1}, []srtp.Profile{srtp.AES128GCM, srtp.AES128CMSHA1}, never, srtp.AES128CMSHA1},

@@ -23,6 +23,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/pion/rtp"
+	"github.com/pion/srtp/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
@@ -311,6 +312,8 @@ type far struct {
 	ts   uint32
 	ssrc uint32
 	pt   uint8
+	// Contexts of a far end that speaks SRTP; nil in the clear.
+	protect, unprotect *srtp.Context
 }
 
 func newFar(t *testing.T) *far {
@@ -341,6 +344,11 @@ func (f *far) send(p *rtp.Packet) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	if f.protect != nil {
+		if b, err = f.protect.EncryptRTP(nil, b, nil); err != nil {
+			f.t.Fatal(err)
+		}
+	}
 	f.sendRaw(b)
 }
 
@@ -364,8 +372,14 @@ func (f *far) receive() (*rtp.Packet, bool) {
 		if buf[1] >= 192 && buf[1] <= 223 {
 			continue
 		}
+		raw := append([]byte(nil), buf[:n]...)
+		if f.unprotect != nil {
+			if raw, err = f.unprotect.DecryptRTP(nil, raw, nil); err != nil {
+				f.t.Fatalf("the node sent what the far end cannot decrypt: %v", err)
+			}
+		}
 		p := &rtp.Packet{}
-		if err := p.Unmarshal(append([]byte(nil), buf[:n]...)); err != nil {
+		if err := p.Unmarshal(raw); err != nil {
 			f.t.Fatalf("the node sent no RTP: %v", err)
 		}
 		return p, true

@@ -1,6 +1,7 @@
 package mediaplane_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -244,6 +245,20 @@ func TestInvalidSpecs(t *testing.T) {
 		{"legs[1].rtp.remote.port", func(s *mediav1.SessionSpec) {
 			s.Legs[1].GetRtp().Remote = &mediav1.SocketAddress{Ip: "127.0.0.1", Port: 70000}
 		}},
+		{"legs[1].rtp.srtp", func(s *mediav1.SessionSpec) {
+			s.Legs[1].GetRtp().Srtp = &mediav1.SRTPState{Profile: mediav1.SRTPProfile_SRTP_PROFILE_AES128_CM_HMAC_SHA1_32, LocalMaster: make([]byte, 28)}
+		}},
+		{"legs[1].rtp.srtp.remote_master", func(s *mediav1.SessionSpec) {
+			s.Legs[1].GetRtp().Srtp = restored()
+			s.Legs[1].GetRtp().Srtp.RemoteMaster = make([]byte, 28)
+		}},
+		{"legs[1].rtp.srtp.sources", func(s *mediav1.SessionSpec) {
+			s.Legs[1].GetRtp().Srtp, s.Streams[1].Ssrc = restored(), 5
+			s.Legs[1].GetRtp().Srtp.Sources = []*mediav1.SRTPSource{{Ssrc: 6, Outgoing: true}}
+		}},
+		{"legs[0].webrtc.srtp_profiles[0]", func(s *mediav1.SessionSpec) {
+			webrtcOf(s).SrtpProfiles = []mediav1.SRTPProfile{mediav1.SRTPProfile_SRTP_PROFILE_AES128_CM_HMAC_SHA1_32}
+		}},
 		{"streams[0].leg", func(s *mediav1.SessionSpec) { s.Streams[0].Leg = "nobody" }},
 		{"streams[1].id", func(s *mediav1.SessionSpec) { s.Streams[1].Id = "b" }},
 		{"streams[0].direction", func(s *mediav1.SessionSpec) { s.Streams[0].Direction = 0 }},
@@ -286,7 +301,7 @@ func TestInvalidSpecs(t *testing.T) {
 }
 
 func restored() *mediav1.SRTPState {
-	return &mediav1.SRTPState{Profile: mediav1.SRTPProfile_SRTP_PROFILE_AEAD_AES_128_GCM, LocalMaster: make([]byte, 28), RemoteMaster: make([]byte, 28)}
+	return &mediav1.SRTPState{Profile: mediav1.SRTPProfile_SRTP_PROFILE_AEAD_AES_128_GCM, LocalMaster: make([]byte, 28), RemoteMaster: bytes.Repeat([]byte{1}, 28)}
 }
 
 func TestAuthentication(t *testing.T) {

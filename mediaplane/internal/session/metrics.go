@@ -58,7 +58,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		packets:   prometheus.NewCounterVec(opts("packets_total", "RTP packets by direction (in, out) and kind of leg (webrtc, rtp)."), []string{"direction", "leg"}),
 		auth:      prometheus.NewCounter(opts("auth_failures_total", "SRTP and SRTCP packets that did not authenticate.")),
 		dropped:   prometheus.NewCounterVec(opts("dropped_packets_total", "Packets dropped, by cause."), []string{"cause"}),
-		failed:    prometheus.NewCounterVec(opts("leg_failures_total", "Legs that failed, by cause (dtls, consent)."), []string{"cause"}),
+		failed:    prometheus.NewCounterVec(opts("leg_failures_total", "Legs that failed, by cause (dtls, srtp, consent)."), []string{"cause"}),
 		events:    prometheus.NewCounter(opts("events_total", "Events published to watchers.")),
 		lostWatch: prometheus.NewCounter(opts("watchers_lost_total", "Watchers that were disconnected because they were too slow.")),
 		stun:      prometheus.NewCounter(opts("stun_requests_total", "Authenticated connectivity checks answered.")),

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/tls"
@@ -61,13 +62,19 @@ type webrtcPlan struct {
 	client       bool
 	profiles     []srtp.Profile
 	remote       netip.AddrPort
-	keys         *srtp.Keys
-	sources      []srtp.Source
+	secure       *securePlan
 }
 
 type rtpPlan struct {
 	local, remote, remoteRTCP netip.AddrPort
 	mux, strict               bool
+	secure                    *securePlan
+}
+
+// securePlan is an SRTP association whose keys the spec has.
+type securePlan struct {
+	keys    srtp.Keys
+	sources []srtp.Source
 }
 
 // checker collects the first thing wrong with a spec.
@@ -187,7 +194,7 @@ func (c *checker) webrtc(field string, t *mediav1.WebRTCTransport) *webrtcPlan {
 	}
 	for i, profile := range t.GetSrtpProfiles() {
 		known := profileFrom(profile)
-		if known == 0 || slices.Contains(p.profiles, known) {
+		if !slices.Contains(dtlssrtp.Profiles(), known) || slices.Contains(p.profiles, known) {
 			c.fail(fmt.Sprintf("%s.srtp_profiles[%d]", field, i), "unknown or repeated profile %d", profile)
 		}
 		p.profiles = append(p.profiles, known)
@@ -199,7 +206,7 @@ func (c *checker) webrtc(field string, t *mediav1.WebRTCTransport) *webrtcPlan {
 		p.remote = c.address(field+".remote", t.GetRemote(), false)
 	}
 	if s := t.GetSrtp(); s != nil {
-		c.keys(field+".srtp", s, p)
+		p.secure = c.keys(field+".srtp", s)
 		if t.GetRemote() == nil {
 			c.fail(field+".remote", "missing: keys without the address that the browser selected cannot be used")
 		}
@@ -207,10 +214,14 @@ func (c *checker) webrtc(field string, t *mediav1.WebRTCTransport) *webrtcPlan {
 	return p
 }
 
-func (c *checker) keys(field string, s *mediav1.SRTPState, p *webrtcPlan) {
-	p.keys = &srtp.Keys{Profile: profileFrom(s.GetProfile()), Local: s.GetLocalMaster(), Remote: s.GetRemoteMaster()}
+func (c *checker) keys(field string, s *mediav1.SRTPState) *securePlan {
+	p := &securePlan{keys: srtp.Keys{Profile: profileFrom(s.GetProfile()), Local: s.GetLocalMaster(), Remote: s.GetRemoteMaster()}}
 	if err := p.keys.Validate(); err != nil {
 		c.fail(field, "%v", err)
+	}
+	if bytes.Equal(p.keys.Local, p.keys.Remote) {
+		// Two streams under one key would be enciphered alike (RFC 4568 6.1).
+		c.fail(field+".remote_master", "is the same as local_master")
 	}
 	if len(s.GetSources()) > 1024 {
 		c.fail(field+".sources", "%d, at most 1024", len(s.GetSources()))
@@ -228,6 +239,7 @@ func (c *checker) keys(field string, s *mediav1.SRTPState, p *webrtcPlan) {
 			Index: uint64(src.GetRolloverCounter())<<16 | uint64(src.GetLastSequence()),
 		})
 	}
+	return p
 }
 
 // iceChars are those of ice-ufrag and ice-pwd (RFC 8839 section 5.4).
@@ -292,6 +304,9 @@ func (c *checker) rtp(field string, t *mediav1.RTPTransport) *rtpPlan {
 	}
 	p.remote = c.far(field+".remote", t.GetRemote())
 	p.remoteRTCP = c.far(field+".remote_rtcp", t.GetRemoteRtcp())
+	if s := t.GetSrtp(); s != nil {
+		p.secure = c.keys(field+".srtp", s)
+	}
 	return p
 }
 
@@ -332,6 +347,8 @@ func profileFrom(p mediav1.SRTPProfile) srtp.Profile {
 		return srtp.AES128GCM
 	case mediav1.SRTPProfile_SRTP_PROFILE_AEAD_AES_256_GCM:
 		return srtp.AES256GCM
+	case mediav1.SRTPProfile_SRTP_PROFILE_AES128_CM_HMAC_SHA1_32:
+		return srtp.AES128CMSHA1Tag32
 	}
 	return 0
 }
@@ -344,6 +361,8 @@ func profileTo(p srtp.Profile) mediav1.SRTPProfile {
 		return mediav1.SRTPProfile_SRTP_PROFILE_AEAD_AES_128_GCM
 	case srtp.AES256GCM:
 		return mediav1.SRTPProfile_SRTP_PROFILE_AEAD_AES_256_GCM
+	case srtp.AES128CMSHA1Tag32:
+		return mediav1.SRTPProfile_SRTP_PROFILE_AES128_CM_HMAC_SHA1_32
 	}
 	return mediav1.SRTPProfile_SRTP_PROFILE_UNSPECIFIED
 }

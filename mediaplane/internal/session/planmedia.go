@@ -147,7 +147,13 @@ func format(s *mediav1.Stream, payload uint32) *mediav1.Format {
 // sends on it has to go on: an index must not be guessed.
 func (c *checker) restored(p *Plan) {
 	for _, leg := range p.legs {
-		if leg.webrtc == nil || leg.webrtc.keys == nil {
+		field, secure := "", (*securePlan)(nil)
+		switch {
+		case leg.webrtc != nil && leg.webrtc.secure != nil:
+			field, secure = leg.field+".webrtc", leg.webrtc.secure
+		case leg.rtp != nil && leg.rtp.secure != nil && len(leg.rtp.secure.sources) > 0:
+			field, secure = leg.field+".rtp", leg.rtp.secure
+		default:
 			continue
 		}
 		for i, s := range p.table.Streams {
@@ -157,8 +163,8 @@ func (c *checker) restored(p *Plan) {
 			if s.SSRC == 0 {
 				continue // a fresh one is safe
 			}
-			if !slices.ContainsFunc(leg.webrtc.sources, func(src srtp.Source) bool { return src.Outgoing && src.SSRC == s.SSRC }) {
-				c.fail(leg.field+".webrtc.srtp.sources", "no outgoing source %d, with which streams[%d] sends; set its ssrc to 0 if its state is lost", s.SSRC, i)
+			if !slices.ContainsFunc(secure.sources, func(src srtp.Source) bool { return src.Outgoing && src.SSRC == s.SSRC }) {
+				c.fail(field+".srtp.sources", "no outgoing source %d, with which streams[%d] sends; set its ssrc to 0 if its state is lost", s.SSRC, i)
 			}
 		}
 	}

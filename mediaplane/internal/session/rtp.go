@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/forward"
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/srtp"
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/udp"
 	mediav1 "github.com/isthmus-gateway/isthmus/proto/gen/isthmus/media/v1"
 )
@@ -15,7 +16,8 @@ import (
 //
 // While open it sends where the spec says and listens to everybody; once latched
 // it sends where the packets came from, and listens to nobody else (symmetric
-// RTP, RFC 4961). With a strict source it never latches.
+// RTP, RFC 4961). With a strict source it never latches. With keys all of it is
+// SRTP, and only a packet that authenticates latches.
 type rtpLeg struct {
 	session    *Session
 	name       string
@@ -26,11 +28,20 @@ type rtpLeg struct {
 	latched     netip.AddrPort
 	latchedRTCP netip.AddrPort
 	closed      bool
+
+	transform *srtp.Transform // in force while the plan has keys
+	rekeyed   time.Time       // when the keys before are to be retired
+	saved     checkpoint
 }
+
+// retireKeys is how long a far end may go on with keys that its description has
+// replaced.
+const retireKeys = 10 * time.Second
 
 func (l *rtpLeg) id() string { return l.name }
 
-func (l *rtpLeg) start(time.Time) {
+func (l *rtpLeg) start(now time.Time) {
+	l.secure(l.plan.secure, now)
 	node := l.session.node
 	node.readers.Go(func() { l.pair.RTP.Serve(l.receive, func() { node.metrics.drop(dropOversize) }) })
 	node.readers.Go(func() { l.pair.RTCP.Serve(l.receiveControl, func() { node.metrics.drop(dropOversize) }) })
@@ -43,6 +54,50 @@ func (l *rtpLeg) update(plan *rtpPlan) {
 		l.latched, l.latchedRTCP = netip.AddrPort{}, netip.AddrPort{}
 	}
 	l.plan = plan
+	l.secure(plan.secure, l.session.node.now())
+}
+
+// secure puts the keys of a plan into force; nil is none. The transform outlives
+// a time in the clear: should its keys come back, no index is used twice.
+func (l *rtpLeg) secure(p *securePlan, now time.Time) {
+	s := l.session
+	switch {
+	case p == nil:
+		return
+	case l.transform == nil:
+		transform, err := srtp.NewTransform(p.keys, p.sources)
+		if err != nil {
+			l.fail(err)
+			return
+		}
+		l.transform = transform
+		// Whoever latched the leg while it was in the clear had shown nothing.
+		if l.latched != l.plan.remote {
+			l.latched, l.latchedRTCP = netip.AddrPort{}, netip.AddrPort{}
+		}
+		if len(p.sources) == 0 {
+			s.table.Rekey(l.name)
+		}
+	case l.transform.Keys().Equal(p.keys):
+		return
+	default:
+		sends, err := l.transform.Rekey(p.keys)
+		if err != nil {
+			l.fail(err)
+			return
+		}
+		if sends {
+			s.table.Rekey(l.name)
+		}
+		l.rekeyed = now.Add(retireKeys)
+	}
+	s.log.Info("SRTP keys in force", "leg", l.name, "profile", p.keys.Profile.String())
+	l.checkpoint(true)
+}
+
+// fail tells that keys cannot be used: nothing is sent in the clear instead.
+func (l *rtpLeg) fail(err error) {
+	l.session.fail(l.name, "srtp", "use SRTP keys: "+err.Error())
 }
 
 // accepts says whether a source may send RTP to the leg as far as is known.
@@ -76,6 +131,18 @@ func (l *rtpLeg) receive(b []byte, from netip.AddrPort) {
 		return
 	}
 	s.node.metrics.rtpIn.Inc()
+	if l.plan.secure != nil {
+		if l.transform == nil {
+			s.node.metrics.drop(dropNoKeys)
+			return
+		}
+		plain, err := l.transform.Unprotect(s.plain[:0], b)
+		if err != nil {
+			s.refuse(l.name, b, err)
+			return
+		}
+		b = plain
+	}
 	if !l.plan.strict && !l.latched.IsValid() && s.table.Valid(l.name, b) {
 		l.latched = from
 		s.log.Info("source latched", "leg", l.name, "remote", from.String())
@@ -113,6 +180,18 @@ func (l *rtpLeg) control(b []byte, from netip.AddrPort) {
 		l.foreign(nil)
 		return
 	}
+	if l.plan.secure != nil && udp.Classify(b) == udp.RTCP {
+		if l.transform == nil {
+			s.node.metrics.drop(dropNoKeys)
+			return
+		}
+		plain, err := l.transform.UnprotectRTCP(s.plain[:0], b)
+		if err != nil {
+			s.refuse(l.name, nil, err)
+			return
+		}
+		b = plain
+	}
 	if udp.Classify(b) != udp.RTCP || !s.table.ReceiveRTCP(l.name, b, s.node.now()) {
 		s.node.metrics.drop(dropMalformed)
 		return
@@ -144,10 +223,18 @@ func (l *rtpLeg) remoteControl() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-func (l *rtpLeg) sendRTP(packet []byte, _ uint32, _ uint64) forward.SendResult {
+func (l *rtpLeg) sendRTP(packet []byte, ssrc uint32, index uint64) forward.SendResult {
 	to := l.remote()
-	if !to.IsValid() {
+	if !to.IsValid() || l.plan.secure != nil && l.transform == nil {
 		return forward.NotReady
+	}
+	if l.plan.secure != nil {
+		protected, err := l.transform.Protect(l.session.cipher[:0], packet, ssrc, index)
+		if err != nil {
+			l.session.node.metrics.drop(dropDuplicate)
+			return forward.Dropped
+		}
+		packet = protected
 	}
 	if err := l.pair.RTP.Send(packet, to); err != nil {
 		l.session.node.metrics.drop(dropSend)
@@ -159,8 +246,15 @@ func (l *rtpLeg) sendRTP(packet []byte, _ uint32, _ uint64) forward.SendResult {
 
 func (l *rtpLeg) sendRTCP(packet []byte) {
 	to := l.remoteControl()
-	if !to.IsValid() {
+	if !to.IsValid() || l.plan.secure != nil && l.transform == nil {
 		return
+	}
+	if l.plan.secure != nil {
+		protected, err := l.transform.ProtectRTCP(l.session.cipher[:0], packet)
+		if err != nil {
+			return
+		}
+		packet = protected
 	}
 	if l.plan.mux {
 		_ = l.pair.RTP.Send(packet, to)
@@ -169,9 +263,26 @@ func (l *rtpLeg) sendRTCP(packet []byte) {
 	_ = l.pair.RTCP.Send(packet, to)
 }
 
-func (l *rtpLeg) tick(time.Time)  {}
-func (l *rtpLeg) resume()         {}
-func (l *rtpLeg) checkpoint(bool) {}
+func (l *rtpLeg) tick(now time.Time) {
+	if l.transform != nil && !l.rekeyed.IsZero() && now.After(l.rekeyed) {
+		l.transform.Retire()
+		l.rekeyed = time.Time{}
+	}
+}
+
+// resume makes the streams of the leg go on where their SSRCs were left.
+func (l *rtpLeg) resume() {
+	if l.plan.secure != nil {
+		l.session.resume(l.name, l.transform)
+	}
+}
+
+// checkpoint reports what another node would need, if it is news to a watcher.
+func (l *rtpLeg) checkpoint(force bool) {
+	if l.plan.secure != nil && l.transform != nil {
+		l.saved.report(l.session, l.name, l.transform, l.remote(), force)
+	}
+}
 
 func (l *rtpLeg) local() netip.AddrPort {
 	return netip.AddrPortFrom(l.advertised, l.pair.RTP.Local().Port())
@@ -188,6 +299,9 @@ func (l *rtpLeg) state() *mediav1.LegState {
 	}
 	if r := l.remote(); r.IsValid() {
 		st.Remote = socketAddress(r)
+	}
+	if l.plan.secure != nil && l.transform != nil {
+		st.SrtpProfile = profileTo(l.transform.Keys().Profile)
 	}
 	return st
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/forward"
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/srtp"
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/udp"
 	mediav1 "github.com/isthmus-gateway/isthmus/proto/gen/isthmus/media/v1"
 )
@@ -207,6 +209,27 @@ func (s *Session) receive(leg string, packet []byte) {
 	case forward.Doubtful:
 		s.node.metrics.drop(dropDoubtful)
 	}
+}
+
+// fail tells that a leg cannot carry media. The lock is held.
+func (s *Session) fail(leg, cause, reason string) {
+	s.node.metrics.failed.WithLabelValues(cause).Inc()
+	s.log.Warn("leg failed", "leg", leg, "cause", cause, "reason", reason)
+	s.emit(&mediav1.SessionEvent{Event: &mediav1.SessionEvent_LegFailed{
+		LegFailed: &mediav1.LegFailed{Leg: leg, Reason: reason},
+	}})
+}
+
+// refuse counts a packet that could not be unprotected. The lock is held.
+func (s *Session) refuse(leg string, packet []byte, err error) {
+	if errors.Is(err, srtp.ErrReplay) {
+		s.table.Count(leg, packet, forward.Replay)
+		s.node.metrics.drop(dropReplay)
+		return
+	}
+	s.table.Count(leg, packet, forward.AuthFailure)
+	s.node.metrics.auth.Inc()
+	s.node.metrics.drop(dropAuth)
 }
 
 // tick does what time brings.

@@ -39,8 +39,7 @@ type webrtcLeg struct {
 	keyedAt   time.Time
 	failed    bool
 	closed    bool
-	saved     []srtp.Source // of the checkpoint sent last
-	savedFor  uint64        // watchers that had come by then
+	saved     checkpoint
 
 	// path to send on; read without the lock by DTLS and by the mux.
 	path      atomic.Pointer[icelite.Path]
@@ -70,11 +69,11 @@ func (l *webrtcLeg) start(now time.Time) {
 		l.lastCheck.Store(now.UnixNano())
 		l.usePath()
 	}
-	if l.plan.keys == nil {
+	if l.plan.secure == nil {
 		l.begin()
 		return
 	}
-	transform, err := srtp.NewTransform(*l.plan.keys, l.plan.sources)
+	transform, err := srtp.NewTransform(l.plan.secure.keys, l.plan.secure.sources)
 	if err != nil {
 		l.fail("dtls", "restore SRTP keys: "+err.Error())
 		return
@@ -82,19 +81,8 @@ func (l *webrtcLeg) start(now time.Time) {
 	l.transform, l.keyed, l.keyedAt = transform, true, now
 }
 
-// resume makes the streams of the leg go on where the SSRCs that they send with
-// were left: by another node, or by a stream that a spec took away and another
-// one brings back. The table must have the leg's streams by now.
-func (l *webrtcLeg) resume() {
-	if l.transform == nil {
-		return
-	}
-	for ssrc, at := range l.session.table.Outgoing(l.name) {
-		if index, ok := l.transform.Resume(ssrc); ok && index != at {
-			l.session.table.Resume(l.name, ssrc, index)
-		}
-	}
-}
+// resume makes the streams of the leg go on where their SSRCs were left.
+func (l *webrtcLeg) resume() { l.session.resume(l.name, l.transform) }
 
 // update changes the leg to a new plan. It is called with the lock held.
 func (l *webrtcLeg) update(plan *webrtcPlan) {
@@ -253,11 +241,7 @@ func (l *webrtcLeg) abandon() {
 
 func (l *webrtcLeg) fail(cause, reason string) {
 	l.failed = l.failed || cause == "dtls"
-	l.session.node.metrics.failed.WithLabelValues(cause).Inc()
-	l.session.log.Warn("leg failed", "leg", l.name, "cause", cause, "reason", reason)
-	l.session.emit(&mediav1.SessionEvent{Event: &mediav1.SessionEvent_LegFailed{
-		LegFailed: &mediav1.LegFailed{Leg: l.name, Reason: reason},
-	}})
+	l.session.fail(l.name, cause, reason)
 }
 
 func (l *webrtcLeg) tick(now time.Time) {
@@ -272,38 +256,14 @@ func (l *webrtcLeg) tick(now time.Time) {
 
 // checkpoint reports what another node would need, if it is news to a watcher.
 func (l *webrtcLeg) checkpoint(force bool) {
-	if l.transform == nil || !l.session.node.hub.watched() {
+	if l.transform == nil {
 		return
 	}
-	sources := l.transform.Sources()
-	outgoing := l.session.table.Outgoing(l.name)
-	for _, src := range sources {
-		if src.Outgoing {
-			delete(outgoing, src.SSRC)
-		}
-	}
-	for ssrc, index := range outgoing {
-		sources = append(sources, srtp.Source{SSRC: ssrc, Outgoing: true, Index: index, RTCPIndex: l.transform.RTCPIndex(ssrc)})
-	}
-	slices.SortFunc(sources, func(a, b srtp.Source) int { return int(int64(a.SSRC) - int64(b.SSRC)) })
-	joined := l.session.node.hub.joined.Load()
-	if !force && joined == l.savedFor && slices.Equal(sources, l.saved) {
-		return
-	}
-	l.saved, l.savedFor = sources, joined
-	keys := l.transform.Keys()
-	state := &mediav1.SRTPState{Profile: profileTo(keys.Profile), LocalMaster: keys.Local, RemoteMaster: keys.Remote}
-	for _, src := range sources {
-		state.Sources = append(state.Sources, &mediav1.SRTPSource{
-			Ssrc: src.SSRC, Outgoing: src.Outgoing, RolloverCounter: uint32(src.Index >> 16),
-			LastSequence: uint32(src.Index & 0xffff), RtcpIndex: src.RTCPIndex,
-		})
-	}
-	c := &mediav1.Checkpoint{Leg: l.name, Srtp: state}
+	var remote netip.AddrPort
 	if path, ok := l.ice.Selected(); ok {
-		c.Remote = socketAddress(path.Remote)
+		remote = path.Remote
 	}
-	l.session.emit(&mediav1.SessionEvent{Event: &mediav1.SessionEvent_Checkpoint{Checkpoint: c}})
+	l.saved.report(l.session, l.name, l.transform, remote, force)
 }
 
 func (l *webrtcLeg) state() *mediav1.LegState {

@@ -1,11 +1,8 @@
 package session
 
 import (
-	"errors"
-
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/forward"
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/icelite"
-	"github.com/isthmus-gateway/isthmus/mediaplane/internal/srtp"
 )
 
 func (l *webrtcLeg) receiveDTLS(b []byte) {
@@ -31,7 +28,7 @@ func (l *webrtcLeg) receiveRTP(b []byte, path icelite.Path) {
 	}
 	plain, err := l.transform.Unprotect(s.plain[:0], b)
 	if err != nil {
-		l.refuse(b, err)
+		s.refuse(l.name, b, err)
 		return
 	}
 	l.heard()
@@ -49,25 +46,13 @@ func (l *webrtcLeg) receiveRTCP(b []byte) {
 	}
 	plain, err := l.transform.UnprotectRTCP(s.plain[:0], b)
 	if err != nil {
-		l.refuse(nil, err)
+		s.refuse(l.name, nil, err)
 		return
 	}
 	l.heard()
 	if !s.table.ReceiveRTCP(l.name, plain, s.node.now()) {
 		s.node.metrics.drop(dropMalformed)
 	}
-}
-
-func (l *webrtcLeg) refuse(b []byte, err error) {
-	s := l.session
-	if errors.Is(err, srtp.ErrReplay) {
-		s.table.Count(l.name, b, forward.Replay)
-		s.node.metrics.drop(dropReplay)
-		return
-	}
-	s.table.Count(l.name, b, forward.AuthFailure)
-	s.node.metrics.auth.Inc()
-	s.node.metrics.drop(dropAuth)
 }
 
 // heard: the browser has the keys, so it has finished its handshake.

@@ -1,6 +1,7 @@
 package srtp
 
 import (
+	"crypto/subtle"
 	"fmt"
 
 	"github.com/pion/srtp/v3"
@@ -76,6 +77,11 @@ func (k Keys) String() string { return k.Profile.String() + " keys" }
 
 // GoString is String.
 func (k Keys) GoString() string { return k.String() }
+
+// Equal says whether both are the same, in constant time.
+func (k Keys) Equal(o Keys) bool {
+	return k.Profile == o.Profile && subtle.ConstantTimeCompare(k.Local, o.Local)&subtle.ConstantTimeCompare(k.Remote, o.Remote) == 1
+}
 
 // Validate checks the sizes.
 func (k Keys) Validate() error {

@@ -1,6 +1,7 @@
 package srtp
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -53,14 +54,22 @@ type Source struct {
 type Transform struct {
 	keys Keys
 	out  *srtp.Context
-	in   *srtp.Context
+	in   *receiver
 
-	sent     map[uint32]*sentSource
-	received map[uint32]*receivedSource
-	header   rtp.Header
+	sent   map[uint32]*sentSource
+	header rtp.Header
 	// replayed is set by the replay detectors of in, which do not tell
 	// otherwise why a packet was refused.
 	replayed bool
+	// before takes what the peer protected with the keys before the present
+	// ones; nil when there were none or they are retired.
+	before *receiver
+}
+
+// receiver is the incoming direction under one master key.
+type receiver struct {
+	context *srtp.Context
+	sources map[uint32]*receivedSource
 }
 
 type sentSource struct {
@@ -81,32 +90,79 @@ func NewTransform(keys Keys, sources []Source) (*Transform, error) {
 	if err := keys.Validate(); err != nil {
 		return nil, err
 	}
-	t := &Transform{keys: keys, sent: map[uint32]*sentSource{}, received: map[uint32]*receivedSource{}}
-	n := keys.Profile.keyLen()
-	out, err := srtp.CreateContext(keys.Local[:n], keys.Local[n:], keys.Profile.context())
-	if err != nil {
-		return nil, fmt.Errorf("SRTP context for sending: %w", err)
+	t := &Transform{keys: keys}
+	var err error
+	if t.in, err = t.receiver(keys); err != nil {
+		return nil, err
 	}
-	in, err := srtp.CreateContext(keys.Remote[:n], keys.Remote[n:], keys.Profile.context(),
-		srtp.SRTPReplayDetectorFactory(t.detector(maxIndex)), srtp.SRTCPReplayDetectorFactory(t.detector(maxRTCPIndex)))
-	if err != nil {
-		return nil, fmt.Errorf("SRTP context for receiving: %w", err)
+	if err := t.sendWith(keys); err != nil {
+		return nil, err
 	}
-	t.out, t.in = out, in
 	for _, s := range sources {
 		if !s.Outgoing {
-			t.received[s.SSRC] = &receivedSource{index: s.Index, restored: true, floor: s.Index}
+			t.in.sources[s.SSRC] = &receivedSource{index: s.Index, restored: true, floor: s.Index}
 			continue
 		}
 		next := s.Index + restoreJump
 		state := &sentSource{}
 		state.window.Accept(next)
 		t.sent[s.SSRC] = state
-		out.SetROC(s.SSRC, uint32(next>>16))
-		out.SetIndex(s.SSRC, s.RTCPIndex+restoreRTCPJump)
+		t.out.SetROC(s.SSRC, uint32(next>>16))
+		t.out.SetIndex(s.SSRC, s.RTCPIndex+restoreRTCPJump)
 	}
 	return t, nil
 }
+
+func (t *Transform) sendWith(keys Keys) error {
+	n := keys.Profile.keyLen()
+	out, err := srtp.CreateContext(keys.Local[:n], keys.Local[n:], keys.Profile.context())
+	if err != nil {
+		return fmt.Errorf("SRTP context for sending: %w", err)
+	}
+	t.out, t.sent = out, map[uint32]*sentSource{}
+	return nil
+}
+
+func (t *Transform) receiver(keys Keys) (*receiver, error) {
+	n := keys.Profile.keyLen()
+	in, err := srtp.CreateContext(keys.Remote[:n], keys.Remote[n:], keys.Profile.context(),
+		srtp.SRTPReplayDetectorFactory(t.detector(maxIndex)), srtp.SRTCPReplayDetectorFactory(t.detector(maxRTCPIndex)))
+	if err != nil {
+		return nil, fmt.Errorf("SRTP context for receiving: %w", err)
+	}
+	return &receiver{context: in, sources: map[uint32]*receivedSource{}}, nil
+}
+
+// Rekey changes to other keys. A direction whose master key stays goes on as it
+// was, another one starts anew; sends tells that the outgoing one did, with
+// rollover counter 0. What the peer still protects with the keys before is taken
+// until Retire: its description and its packets do not change in step (RFC 4568
+// section 7.1.4).
+func (t *Transform) Rekey(keys Keys) (sends bool, err error) {
+	if err := keys.Validate(); err != nil {
+		return false, err
+	}
+	suite := keys.Profile != t.keys.Profile
+	var in *receiver
+	if suite || !bytes.Equal(keys.Remote, t.keys.Remote) {
+		if in, err = t.receiver(keys); err != nil {
+			return false, err
+		}
+	}
+	if sends = suite || !bytes.Equal(keys.Local, t.keys.Local); sends {
+		if err := t.sendWith(keys); err != nil {
+			return false, err
+		}
+	}
+	if in != nil {
+		t.before, t.in = t.in, in
+	}
+	t.keys = keys
+	return sends, nil
+}
+
+// Retire forgets the keys before the present ones.
+func (t *Transform) Retire() { t.before = nil }
 
 // Keys of the association.
 func (t *Transform) Keys() Keys { return t.keys }
@@ -146,20 +202,41 @@ func (t *Transform) Unprotect(dst, packet []byte) ([]byte, error) {
 	if _, err := t.header.Unmarshal(packet); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrAuth, err)
 	}
+	plain, err := t.unprotect(t.in, dst, packet)
+	if t.before == nil || !errors.Is(err, ErrAuth) {
+		return plain, err
+	}
 	ssrc, seq := t.header.SSRC, t.header.SequenceNumber
-	state := t.received[ssrc]
+	if old := t.before.sources[ssrc]; old != nil && t.in.sources[ssrc] == nil && old.index>>16 != 0 {
+		// Some peers let the rollover counter go on over a change of keys.
+		t.in.context.SetROC(ssrc, uint32(Nearest(old.index, seq)>>16))
+		if plain, err := t.unprotect(t.in, dst, packet); err == nil {
+			t.in.sources[ssrc].index = Nearest(old.index, seq)
+			return plain, nil
+		}
+		t.in.context.SetROC(ssrc, 0)
+	}
+	if plain, oldErr := t.unprotect(t.before, dst, packet); !errors.Is(oldErr, ErrAuth) {
+		return plain, oldErr
+	}
+	return nil, err
+}
+
+func (t *Transform) unprotect(r *receiver, dst, packet []byte) ([]byte, error) {
+	ssrc, seq := t.header.SSRC, t.header.SequenceNumber
+	state := r.sources[ssrc]
 	if state != nil && state.restored {
 		index := Nearest(state.index, seq)
 		if index <= state.floor {
 			return nil, ErrReplay
 		}
-		t.in.SetROC(ssrc, uint32(index>>16))
+		r.context.SetROC(ssrc, uint32(index>>16))
 	}
-	if state == nil && len(t.received) >= maxSources {
+	if state == nil && len(r.sources) >= maxSources {
 		return nil, fmt.Errorf("%w: more than %d sources", ErrAuth, maxSources)
 	}
 	t.replayed = false
-	plain, err := t.in.DecryptRTP(dst, packet, &t.header)
+	plain, err := r.context.DecryptRTP(dst, packet, &t.header)
 	if err != nil {
 		if t.replayed {
 			return nil, ErrReplay
@@ -168,7 +245,7 @@ func (t *Transform) Unprotect(dst, packet []byte) ([]byte, error) {
 	}
 	if state == nil {
 		state = &receivedSource{index: uint64(seq)}
-		t.received[ssrc] = state
+		r.sources[ssrc] = state
 	}
 	state.restored = false
 	if index := Nearest(state.index, seq); index > state.index {
@@ -179,8 +256,16 @@ func (t *Transform) Unprotect(dst, packet []byte) ([]byte, error) {
 
 // UnprotectRTCP decrypts an SRTCP packet into dst: ErrReplay, ErrAuth.
 func (t *Transform) UnprotectRTCP(dst, packet []byte) ([]byte, error) {
+	plain, err := t.unprotectRTCP(t.in, dst, packet)
+	if t.before != nil && errors.Is(err, ErrAuth) {
+		return t.unprotectRTCP(t.before, dst, packet)
+	}
+	return plain, err
+}
+
+func (t *Transform) unprotectRTCP(r *receiver, dst, packet []byte) ([]byte, error) {
 	t.replayed = false
-	plain, err := t.in.DecryptRTCP(dst, packet, nil)
+	plain, err := r.context.DecryptRTCP(dst, packet, nil)
 	switch {
 	case err == nil:
 		return plain, nil
@@ -192,12 +277,12 @@ func (t *Transform) UnprotectRTCP(dst, packet []byte) ([]byte, error) {
 
 // Sources tells how far every source has come.
 func (t *Transform) Sources() []Source {
-	list := make([]Source, 0, len(t.sent)+len(t.received))
+	list := make([]Source, 0, len(t.sent)+len(t.in.sources))
 	for ssrc, s := range t.sent {
 		rtcp, _ := t.out.Index(ssrc)
 		list = append(list, Source{SSRC: ssrc, Outgoing: true, Index: s.window.Newest(), RTCPIndex: rtcp})
 	}
-	for ssrc, s := range t.received {
+	for ssrc, s := range t.in.sources {
 		list = append(list, Source{SSRC: ssrc, Index: s.index})
 	}
 	return list

@@ -3,6 +3,7 @@ package srtp
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -315,5 +316,122 @@ func TestSourcesAreBounded(t *testing.T) {
 	}
 	if n := len(there.Sources()); n != maxSources {
 		t.Errorf("%d sources, want %d", n, maxSources)
+	}
+}
+
+func other(p Profile, b byte) []byte { return bytes.Repeat([]byte{b}, p.MasterLen()) }
+
+// One direction gets another key, the other goes on: with its replay window, its
+// rollover counter, and its refusal of indices that were used.
+func TestRekeyOfOneDirection(t *testing.T) {
+	for _, p := range all {
+		t.Run(p.String(), func(t *testing.T) {
+			here, there := pair(t, p)
+			send := func(from, to *Transform, index uint64) ([]byte, error) {
+				t.Helper()
+				protected, err := from.Protect(nil, rtpPacket(7, uint16(index)), 7, index)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = to.Unprotect(nil, protected)
+				return protected, err
+			}
+			for index := uint64(65530); index < 65545; index++ {
+				if _, err := send(here, there, index); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := send(there, here, index); err != nil {
+					t.Fatal(err)
+				}
+			}
+			late, err := there.Protect(nil, rtpPacket(7, 10), 7, 65546)
+			if err != nil {
+				t.Fatal(err)
+			}
+			later, err := there.Protect(nil, rtpPacket(7, 11), 7, 65547)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fresh := other(p, 9)
+			keysHere, keysThere := here.Keys(), there.Keys()
+			keysHere.Remote, keysThere.Local = fresh, fresh
+			if sends, err := here.Rekey(keysHere); err != nil || sends {
+				t.Fatalf("sends %v, %v: only the peer's key changed", sends, err)
+			}
+			if sends, err := there.Rekey(keysThere); err != nil || !sends {
+				t.Fatalf("sends %v, %v: the own key changed", sends, err)
+			}
+			if _, err := send(here, there, 65545); err != nil {
+				t.Errorf("the direction that kept its key: %v", err)
+			}
+			if _, err := here.Protect(nil, rtpPacket(7, 9), 7, 65545); !errors.Is(err, ErrDuplicate) {
+				t.Errorf("an index that was used: %v", err)
+			}
+			if _, err := here.Unprotect(nil, late); err != nil {
+				t.Errorf("a packet of the key before: %v", err)
+			}
+			if _, err := here.Unprotect(nil, late); !errors.Is(err, ErrReplay) {
+				t.Errorf("the same again: %v", err)
+			}
+			if _, err := send(there, here, 10); err != nil { // rollover counter 0
+				t.Errorf("a packet of the new key: %v", err)
+			}
+			older, err := there.Protect(nil, rtpPacket(8, 1), 8, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			here.Retire()
+			if _, err := here.Unprotect(nil, older); err != nil {
+				t.Errorf("after Retire: %v", err)
+			}
+			if _, err := here.Unprotect(nil, later); !errors.Is(err, ErrAuth) {
+				t.Errorf("a retired key: %v", err)
+			}
+		})
+	}
+}
+
+// Some peers change keys and let the rollover counter go on.
+func TestRekeyKeepsRolloverCounter(t *testing.T) {
+	for _, p := range all {
+		t.Run(p.String(), func(t *testing.T) {
+			here, there := pair(t, p)
+			for index := uint64(65500); index < 65600; index++ {
+				b, err := there.Protect(nil, rtpPacket(7, uint16(index)), 7, index)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := here.Unprotect(nil, b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			k := here.Keys()
+			k.Remote = other(p, 9)
+			if _, err := here.Rekey(k); err != nil {
+				t.Fatal(err)
+			}
+			peer, err := NewTransform(Keys{p, k.Remote, k.Local}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for index := uint64(65600); index < 65700; index++ { // the counter is 1
+				b, err := peer.Protect(nil, rtpPacket(7, uint16(index)), 7, index)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := here.Unprotect(nil, b); err != nil {
+					t.Fatalf("index %d: %v", index, err)
+				}
+			}
+		})
+	}
+}
+
+func TestKeysHideThemselves(t *testing.T) {
+	k := Keys{AES128GCM, []byte("local secret"), []byte("remote secret")}
+	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
+		if got := fmt.Sprintf(format, k); got != "AEAD_AES_128_GCM keys" {
+			t.Errorf("%s shows %s", format, got)
+		}
 	}
 }

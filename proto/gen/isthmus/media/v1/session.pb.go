@@ -87,6 +87,8 @@ const (
 	SRTPProfile_SRTP_PROFILE_AES128_CM_HMAC_SHA1_80 SRTPProfile = 1
 	SRTPProfile_SRTP_PROFILE_AEAD_AES_128_GCM       SRTPProfile = 2
 	SRTPProfile_SRTP_PROFILE_AEAD_AES_256_GCM       SRTPProfile = 3
+	// Of RTP legs only (RFC 4568 6.2.2): a tag of 32 bits on RTP, of 80 on RTCP.
+	SRTPProfile_SRTP_PROFILE_AES128_CM_HMAC_SHA1_32 SRTPProfile = 4
 )
 
 // Enum value maps for SRTPProfile.
@@ -96,12 +98,14 @@ var (
 		1: "SRTP_PROFILE_AES128_CM_HMAC_SHA1_80",
 		2: "SRTP_PROFILE_AEAD_AES_128_GCM",
 		3: "SRTP_PROFILE_AEAD_AES_256_GCM",
+		4: "SRTP_PROFILE_AES128_CM_HMAC_SHA1_32",
 	}
 	SRTPProfile_value = map[string]int32{
 		"SRTP_PROFILE_UNSPECIFIED":            0,
 		"SRTP_PROFILE_AES128_CM_HMAC_SHA1_80": 1,
 		"SRTP_PROFILE_AEAD_AES_128_GCM":       2,
 		"SRTP_PROFILE_AEAD_AES_256_GCM":       3,
+		"SRTP_PROFILE_AES128_CM_HMAC_SHA1_32": 4,
 	}
 )
 
@@ -827,8 +831,8 @@ func (x *SRTPSource) GetRtcpIndex() uint32 {
 	return 0
 }
 
-// RTPTransport is a leg toward the operator's network: RTP/AVP on a port pair of
-// its own.
+// RTPTransport is a leg toward the operator's network: RTP or SRTP on a port pair
+// of its own.
 type RTPTransport struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where the node receives. Absent or port 0: the node chooses from its range
@@ -844,7 +848,14 @@ type RTPTransport struct {
 	RtcpMux bool `protobuf:"varint,4,opt,name=rtcp_mux,json=rtcpMux,proto3" json:"rtcp_mux,omitempty"`
 	// Keep to the address given in remote instead of learning the true source
 	// from the first packets (symmetric RTP, RFC 4961).
-	StrictSource  bool `protobuf:"varint,5,opt,name=strict_source,json=strictSource,proto3" json:"strict_source,omitempty"`
+	StrictSource bool `protobuf:"varint,5,opt,name=strict_source,json=strictSource,proto3" json:"strict_source,omitempty"`
+	// Keys that both session descriptions agreed on (RFC 4568). With them the leg
+	// sends SRTP and SRTCP only, and takes nothing else; absent: in the clear.
+	// A later spec may change the keys: a direction whose master key stays goes
+	// on, another one starts anew with rollover counter 0. Sources are only looked
+	// at when the node makes the leg (takeover), and must then hold every SSRC
+	// that the streams of the leg send with, if there are any.
+	Srtp          *SRTPState `protobuf:"bytes,6,opt,name=srtp,proto3" json:"srtp,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -912,6 +923,13 @@ func (x *RTPTransport) GetStrictSource() bool {
 		return x.StrictSource
 	}
 	return false
+}
+
+func (x *RTPTransport) GetSrtp() *SRTPState {
+	if x != nil {
+		return x.Srtp
+	}
+	return nil
 }
 
 // SocketAddress is an IP address, textual and without zone, and a UDP port.
@@ -1749,14 +1767,15 @@ const file_isthmus_media_v1_session_proto_rawDesc = "" +
 	"\x10rollover_counter\x18\x03 \x01(\rR\x0frolloverCounter\x12#\n" +
 	"\rlast_sequence\x18\x04 \x01(\rR\flastSequence\x12\x1d\n" +
 	"\n" +
-	"rtcp_index\x18\x05 \x01(\rR\trtcpIndex\"\x80\x02\n" +
+	"rtcp_index\x18\x05 \x01(\rR\trtcpIndex\"\xb1\x02\n" +
 	"\fRTPTransport\x125\n" +
 	"\x05local\x18\x01 \x01(\v2\x1f.isthmus.media.v1.SocketAddressR\x05local\x127\n" +
 	"\x06remote\x18\x02 \x01(\v2\x1f.isthmus.media.v1.SocketAddressR\x06remote\x12@\n" +
 	"\vremote_rtcp\x18\x03 \x01(\v2\x1f.isthmus.media.v1.SocketAddressR\n" +
 	"remoteRtcp\x12\x19\n" +
 	"\brtcp_mux\x18\x04 \x01(\bR\artcpMux\x12#\n" +
-	"\rstrict_source\x18\x05 \x01(\bR\fstrictSource\"3\n" +
+	"\rstrict_source\x18\x05 \x01(\bR\fstrictSource\x12/\n" +
+	"\x04srtp\x18\x06 \x01(\v2\x1b.isthmus.media.v1.SRTPStateR\x04srtp\"3\n" +
 	"\rSocketAddress\x12\x0e\n" +
 	"\x02ip\x18\x01 \x01(\tR\x02ip\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\"\xc3\x01\n" +
@@ -1826,12 +1845,13 @@ const file_isthmus_media_v1_session_proto_rawDesc = "" +
 	"\bDTLSRole\x12\x19\n" +
 	"\x15DTLS_ROLE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10DTLS_ROLE_CLIENT\x10\x01\x12\x14\n" +
-	"\x10DTLS_ROLE_SERVER\x10\x02*\x9a\x01\n" +
+	"\x10DTLS_ROLE_SERVER\x10\x02*\xc3\x01\n" +
 	"\vSRTPProfile\x12\x1c\n" +
 	"\x18SRTP_PROFILE_UNSPECIFIED\x10\x00\x12'\n" +
 	"#SRTP_PROFILE_AES128_CM_HMAC_SHA1_80\x10\x01\x12!\n" +
 	"\x1dSRTP_PROFILE_AEAD_AES_128_GCM\x10\x02\x12!\n" +
-	"\x1dSRTP_PROFILE_AEAD_AES_256_GCM\x10\x03*\x86\x01\n" +
+	"\x1dSRTP_PROFILE_AEAD_AES_256_GCM\x10\x03\x12'\n" +
+	"#SRTP_PROFILE_AES128_CM_HMAC_SHA1_32\x10\x04*\x86\x01\n" +
 	"\tDirection\x12\x19\n" +
 	"\x15DIRECTION_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12DIRECTION_SENDRECV\x10\x01\x12\x16\n" +
@@ -1903,25 +1923,26 @@ var file_isthmus_media_v1_session_proto_depIdxs = []int32{
 	12, // 18: isthmus.media.v1.RTPTransport.local:type_name -> isthmus.media.v1.SocketAddress
 	12, // 19: isthmus.media.v1.RTPTransport.remote:type_name -> isthmus.media.v1.SocketAddress
 	12, // 20: isthmus.media.v1.RTPTransport.remote_rtcp:type_name -> isthmus.media.v1.SocketAddress
-	2,  // 21: isthmus.media.v1.Stream.direction:type_name -> isthmus.media.v1.Direction
-	14, // 22: isthmus.media.v1.Stream.formats:type_name -> isthmus.media.v1.Format
-	16, // 23: isthmus.media.v1.Rule.outputs:type_name -> isthmus.media.v1.Output
-	17, // 24: isthmus.media.v1.Output.payloads:type_name -> isthmus.media.v1.PayloadMapping
-	19, // 25: isthmus.media.v1.SessionState.legs:type_name -> isthmus.media.v1.LegState
-	20, // 26: isthmus.media.v1.SessionState.streams:type_name -> isthmus.media.v1.StreamState
-	12, // 27: isthmus.media.v1.LegState.local:type_name -> isthmus.media.v1.SocketAddress
-	12, // 28: isthmus.media.v1.LegState.local_rtcp:type_name -> isthmus.media.v1.SocketAddress
-	12, // 29: isthmus.media.v1.LegState.remote:type_name -> isthmus.media.v1.SocketAddress
-	1,  // 30: isthmus.media.v1.LegState.srtp_profile:type_name -> isthmus.media.v1.SRTPProfile
-	21, // 31: isthmus.media.v1.StreamState.counters:type_name -> isthmus.media.v1.StreamCounters
-	23, // 32: isthmus.media.v1.StreamCounters.jitter:type_name -> google.protobuf.Duration
-	24, // 33: isthmus.media.v1.StreamCounters.last_received:type_name -> google.protobuf.Timestamp
-	23, // 34: isthmus.media.v1.StreamCounters.round_trip:type_name -> google.protobuf.Duration
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	9,  // 21: isthmus.media.v1.RTPTransport.srtp:type_name -> isthmus.media.v1.SRTPState
+	2,  // 22: isthmus.media.v1.Stream.direction:type_name -> isthmus.media.v1.Direction
+	14, // 23: isthmus.media.v1.Stream.formats:type_name -> isthmus.media.v1.Format
+	16, // 24: isthmus.media.v1.Rule.outputs:type_name -> isthmus.media.v1.Output
+	17, // 25: isthmus.media.v1.Output.payloads:type_name -> isthmus.media.v1.PayloadMapping
+	19, // 26: isthmus.media.v1.SessionState.legs:type_name -> isthmus.media.v1.LegState
+	20, // 27: isthmus.media.v1.SessionState.streams:type_name -> isthmus.media.v1.StreamState
+	12, // 28: isthmus.media.v1.LegState.local:type_name -> isthmus.media.v1.SocketAddress
+	12, // 29: isthmus.media.v1.LegState.local_rtcp:type_name -> isthmus.media.v1.SocketAddress
+	12, // 30: isthmus.media.v1.LegState.remote:type_name -> isthmus.media.v1.SocketAddress
+	1,  // 31: isthmus.media.v1.LegState.srtp_profile:type_name -> isthmus.media.v1.SRTPProfile
+	21, // 32: isthmus.media.v1.StreamState.counters:type_name -> isthmus.media.v1.StreamCounters
+	23, // 33: isthmus.media.v1.StreamCounters.jitter:type_name -> google.protobuf.Duration
+	24, // 34: isthmus.media.v1.StreamCounters.last_received:type_name -> google.protobuf.Timestamp
+	23, // 35: isthmus.media.v1.StreamCounters.round_trip:type_name -> google.protobuf.Duration
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_isthmus_media_v1_session_proto_init() }

@@ -115,6 +115,25 @@ func (g *Gateway) declineIncoming(ctx context.Context, lc *liveCall, m *call.Med
 	g.end(ctx, lc, cause, call.Declined, "declined by the device")
 }
 
+// Acknowledged is told of the answer to the offer that our 183 made to an INVITE
+// without one.
+func (g *Gateway) Acknowledged(ctx context.Context, callID, text string) {
+	lc, ok := g.lock(callID)
+	if !ok {
+		return
+	}
+	defer lc.mu.Unlock()
+	if !lc.awaiting || lc.leaving {
+		return
+	}
+	lc.awaiting = false
+	if err := g.takeCoreAnswer(ctx, lc, text); err != nil {
+		g.end(ctx, lc, call.CauseIncompatibleMedia, call.Failed, "the answer cannot be used: "+err.Error())
+		return
+	}
+	g.save(ctx, lc)
+}
+
 // Confirmed is told of the ACK to our 2xx: to an incoming call, or to a
 // re-INVITE that asked for our offer.
 func (g *Gateway) Confirmed(ctx context.Context, callID string, a Answer) {

@@ -24,6 +24,8 @@ type fakeNetwork struct {
 	registerErr, inviteErr, acceptErr, endErr error
 	// reoffer answers a re-INVITE; nil answers as a far end that agrees.
 	reoffer func(ctx context.Context, offer string) (string, error)
+	// reliable: calls in set-up can take an offer by UPDATE.
+	reliable bool
 	// wrong is what must not be asked.
 	wrong []string
 	// ended is told of a call's End; nil leaves the event to the test.
@@ -127,9 +129,14 @@ func (n *fakeNetwork) Accept(_ context.Context, callID, text string) error {
 func (n *fakeNetwork) Reoffer(ctx context.Context, callID, offer string) (string, error) {
 	n.mu.Lock()
 	c, err := n.live(callID)
-	if err != nil || !c.answered || c.cause != nil {
+	if err != nil || c.cause != nil {
 		n.mu.Unlock()
 		return "", ErrNoDialog
+	}
+	if !c.answered && !n.reliable {
+		n.note("Reoffer too early")
+		n.mu.Unlock()
+		return "", ErrTooEarly
 	}
 	remote, err := sdp.ParseCore(offer)
 	if err != nil {

@@ -169,44 +169,6 @@ func (g *Gateway) renew(ctx context.Context, lc *liveCall, m *call.MediaSession,
 	return g.save(ctx, lc, statusNotice(m, m.Status, fresh))
 }
 
-// reofferEarly takes a new offer of a device that is still calling.
-func (g *Gateway) reofferEarly(ctx context.Context, lc *liveCall, m *call.MediaSession, r StatusRequest) error {
-	offer, err := parseOffer(r.Offer)
-	if err != nil {
-		return err
-	}
-	if len(lc.Media.Browsers) == 0 {
-		m.Offer = r.Offer
-		if err := g.invite(ctx, lc, m, offer); err != nil {
-			g.finish(ctx, lc, call.Failed, err.Error())
-			return err
-		}
-		return nil
-	}
-	if lc.Media.Talking == "" {
-		leg := lc.leg(m.ID)
-		legBefore := *leg
-		if offer.Ufrag != leg.RemoteUfrag || !sameFingerprints(offer.Fingerprints, leg.RemoteFingerprints) {
-			if leg, err = g.replaceLeg(lc, m); err != nil {
-				return err
-			}
-		}
-		leg.Offered, leg.Able = offer.Codecs, offer.Codecs
-		leg.describedBy(offer, r.Offer)
-		if err := g.apply(ctx, lc); err != nil {
-			*leg = legBefore
-			return &call.Error{Code: call.Unavailable, Message: "the media node cannot take the offer", Err: err}
-		}
-		m.Offer = r.Offer
-		return g.save(ctx, lc)
-	}
-	fresh, err := g.answerOffer(ctx, lc, m, r.Offer)
-	if err != nil {
-		return err
-	}
-	return g.save(ctx, lc, statusNotice(m, m.Status, fresh))
-}
-
 // answerOffer answers a browser's new offer with the codecs in force. Another
 // peer connection (other ICE credentials and certificate) gets a leg of its own.
 func (g *Gateway) answerOffer(ctx context.Context, lc *liveCall, m *call.MediaSession, text string) (string, error) {

@@ -63,6 +63,7 @@ func (g *Gateway) Incoming(ctx context.Context, in IncomingCall) {
 		}
 		change := m.Change(call.Initial)
 		change.Offer = m.Offer
+		change.Reason = in.Signaling.Reason()
 		notices = append(notices, notice{m, call.SessionInvitation, change})
 	}
 	if err := g.save(ctx, lc, notices...); err != nil {
@@ -71,7 +72,7 @@ func (g *Gateway) Incoming(ctx context.Context, in IncomingCall) {
 		return
 	}
 	g.metrics.calls.WithLabelValues(string(call.Termination)).Inc()
-	log.Info("call started", "direction", call.Termination, "number", number, "peer", in.Caller.Canonical(), "devices", len(lc.sessions))
+	log.Info("call started", "direction", call.Termination, "number", number, "peer", in.Caller.Canonical(), "devices", len(lc.sessions), "about", in.Signaling.Reason(), "icid", in.Signaling.ChargingID)
 	lc.await(g.config.RingTimeout, func() {
 		g.end(g.life, lc, call.CauseNoAnswer, call.NoAnswer, "no answer")
 	})
@@ -122,15 +123,19 @@ func (g *Gateway) prepareIncoming(in IncomingCall, devices []call.Registration) 
 	lc := &liveCall{
 		Call: Call{
 			ID: in.CallID, Tenant: in.Tenant, Epoch: g.epoch, Direction: call.Termination, CreatedAt: now,
-			Media: MediaPlan{CallID: in.CallID, Core: core}, Dialog: in.Dialog,
+			Media: MediaPlan{CallID: in.CallID, Core: core}, Dialog: in.Dialog, Signaling: in.Signaling,
 		},
 		stored: map[string]call.MediaSession{},
+	}
+	kind := call.Regular
+	if in.Emergency {
+		kind = call.Emergency // it is not cut when the registration ends
 	}
 	for _, r := range devices {
 		m := &call.MediaSession{
 			ID: newID(), CallID: in.CallID, Owner: r.Owner, RegistrationID: r.ID, DeviceID: r.DeviceID,
 			Direction: call.Termination, Originator: in.Caller, OriginatorName: in.CallerName,
-			Receiver: r.Number().Address(), ReceiverName: in.CalleeName, CallType: call.Regular,
+			Receiver: r.Number().Address(), ReceiverName: in.CalleeName, CallType: kind,
 			Location: in.Location, ServerCorrelator: newID(), Status: call.Initial, CreatedAt: now,
 		}
 		leg, err := g.newBrowserLeg(m)

@@ -42,6 +42,8 @@ type liveCall struct {
 	unplugged bool
 	// changing: an offer of ours is under way in the dialog.
 	changing bool
+	// owed: a new offer of the calling device has not been passed on yet.
+	owed bool
 	// awaiting: our offer went out in a 2xx, its answer comes with the ACK.
 	awaiting bool
 	// accepted: an incoming call was answered by a device.

@@ -107,6 +107,8 @@ type CoreLeg struct {
 	Receive []sdp.Codec
 	// Direction as the gateway sees it.
 	Direction sdp.Direction
+	// Gate restricts media before the answer; empty when nothing does.
+	Gate EarlyMedia
 	// SDP is how both sides last described themselves.
 	SDP Descriptions
 	// IPv6 asks for an address of that family.
@@ -166,6 +168,8 @@ type Call struct {
 	Reoffered bool
 	// Dialog is zero until it is confirmed.
 	Dialog Dialog
+	// Signaling is what the network told of an incoming call.
+	Signaling call.Signaling
 }
 
 // Descriptions are the SDP state between the gateway and one peer.

@@ -30,7 +30,7 @@ type Network interface {
 	Accept(ctx context.Context, callID, sdp string) error
 	// Reoffer changes the session by re-INVITE or UPDATE and returns the far
 	// end's answer. Errors: *RejectedError (the old session stays),
-	// ErrNetworkTimeout. Glare (491) is retried inside.
+	// ErrNetworkTimeout, ErrTooEarly. Glare (491) is retried inside.
 	Reoffer(ctx context.Context, callID, sdp string) (answer string, err error)
 	// SendDTMF tells a digit by INFO, for peers without telephone-event.
 	SendDTMF(ctx context.Context, callID, digit string, durationMs int) error
@@ -46,6 +46,9 @@ var (
 	ErrNoDialog       = fmt.Errorf("no such dialog")
 	ErrNetworkDown    = fmt.Errorf("no SIP target can be reached")
 	ErrNetworkTimeout = fmt.Errorf("the SIP network did not answer in time")
+	// ErrTooEarly: a call in set-up cannot be changed yet. It can after a later
+	// Provisional, or Answered.
+	ErrTooEarly = fmt.Errorf("the far end cannot take an offer yet")
 )
 
 // RejectedError is a final SIP failure response.
@@ -118,6 +121,10 @@ type IncomingCall struct {
 	// SDP offer; empty for an offerless INVITE.
 	SDP      string
 	Location *call.Location
+	// Signaling is what else the network told.
+	Signaling call.Signaling
+	// Emergency: an emergency service calls back (RFC 7090).
+	Emergency bool
 	// Dialog that an answer makes, so that nothing has to be learnt after it.
 	Dialog Dialog
 }
@@ -140,9 +147,23 @@ type Answer struct {
 	call.Signal
 	// SDP of the far end; empty when the message had none.
 	SDP string
+	// EarlyMedia of a provisional response.
+	EarlyMedia EarlyMedia
 	// Dialog after this message, when it is confirmed.
 	Dialog Dialog
 }
+
+// EarlyMedia is what media may pass before the answer, seen from the far end (RFC
+// 5009): a trusted network says so by P-Early-Media.
+type EarlyMedia string
+
+// Early media, as far as it is restricted; empty says nothing about it.
+const (
+	EarlyMediaSendRecv EarlyMedia = "sendrecv"
+	EarlyMediaSendOnly EarlyMedia = "sendonly"
+	EarlyMediaRecvOnly EarlyMedia = "recvonly"
+	EarlyMediaInactive EarlyMedia = "inactive"
+)
 
 // NetworkEvents is told what the network does. The events of one call come in
 // the order in which they were on the wire, one at a time; Ended comes exactly
@@ -153,10 +174,14 @@ type Answer struct {
 type NetworkEvents interface {
 	// Incoming is told of a new call; the adapter has answered 100.
 	Incoming(ctx context.Context, in IncomingCall)
-	// Provisional: a 1xx response to our INVITE. 100 is not told.
+	// Provisional: a 1xx response to our INVITE. 100 is not told, 199 only to
+	// say that the branch that was heard has gone and a.SDP is another's.
 	Provisional(ctx context.Context, callID string, a Answer)
 	// Answered: our INVITE was accepted. The ACK has been sent, with no SDP.
 	Answered(ctx context.Context, callID string, a Answer)
+	// Acknowledged: the far end answered the offer of our reliable provisional
+	// response to an INVITE that had none.
+	Acknowledged(ctx context.Context, callID, sdp string)
 	// Confirmed: our 200 was acknowledged. a.SDP is set when the ACK had SDP.
 	Confirmed(ctx context.Context, callID string, a Answer)
 	// Offered: the far end changes the session (re-INVITE, UPDATE). An empty

@@ -16,11 +16,14 @@ func (g *Gateway) Provisional(ctx context.Context, callID string, a Answer) {
 	}
 	defer lc.mu.Unlock()
 	m := lc.sessions[0]
-	status, ok := call.ProvisionalStatus(a.Code)
-	if !ok || lc.leaving || !m.Status.SettingUp() {
+	status, told := call.ProvisionalStatus(a.Code)
+	if lc.leaving || !m.Status.SettingUp() {
 		return
 	}
 	lc.rang = lc.rang || status == call.Ringing
+	core := lc.Media.Core
+	gate, generation := core.Gate, lc.Media.Generation
+	core.authorize(a.EarlyMedia)
 	answer := ""
 	if a.SDP != "" {
 		fresh, err := g.answerBrowser(ctx, lc, m, a.SDP)
@@ -30,6 +33,20 @@ func (g *Gateway) Provisional(ctx context.Context, callID string, a Answer) {
 		}
 		answer = fresh
 	}
+	if core.Gate != gate && lc.Media.Talking != "" && lc.Media.Generation == generation {
+		if err := g.apply(ctx, lc); err != nil {
+			g.log.Warn("early media cannot be gated", "call", callID, "error", err)
+		}
+	}
+	if !told {
+		// Another branch is heard now. That changes nothing for the device
+		// unless it is another codec.
+		if answer != "" {
+			g.save(ctx, lc, statusNotice(m, m.Status, answer))
+		}
+		return
+	}
+	defer g.passOn(lc)
 	if err := m.Move(status, a.Reason(), g.now()); err != nil {
 		g.log.Error("take a provisional response", "call", callID, "error", err)
 		return
@@ -54,7 +71,12 @@ func (g *Gateway) Answered(ctx context.Context, callID string, a Answer) {
 		// The answer crossed our CANCEL: the adapter ends the dialog.
 		return
 	}
+	gated := lc.Media.Core.Gate != ""
+	lc.Media.Core.Gate = ""
 	answer, err := g.answerBrowser(ctx, lc, m, text)
+	if err == nil && gated {
+		err = g.apply(ctx, lc)
+	}
 	if err != nil {
 		cause := call.CauseMediaFailed
 		if errors.Is(err, sdp.ErrNoCommonCodec) {
@@ -73,6 +95,7 @@ func (g *Gateway) Answered(ctx context.Context, callID string, a Answer) {
 	}
 	g.answered(lc, m)
 	g.save(ctx, lc, statusNotice(m, call.Connected, answer))
+	g.passOn(lc)
 }
 
 // answerBrowser takes the network's answer over to the browser. The result is

@@ -30,7 +30,7 @@ func specOf(p gateway.MediaPlan) *mediav1.SessionSpec {
 	}
 	if c := p.Core; c != nil {
 		spec.Legs = append(spec.Legs, coreLeg(c))
-		spec.Streams = append(spec.Streams, stream(p, gateway.CoreLegID, c.Direction, c.SSRC, c.Offered, c.Receive, c.Codecs))
+		spec.Streams = append(spec.Streams, stream(p, gateway.CoreLegID, c.Passing(), c.SSRC, c.Offered, c.Receive, c.Codecs))
 	}
 	return spec
 }

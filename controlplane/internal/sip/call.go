@@ -50,6 +50,8 @@ type liveCall struct {
 	waiters   map[dialog.Token]chan dialog.Done
 	lastToken dialog.Token
 	ackAuth   []sip.Header
+	// authorizedEarly: the network has said what early media may pass.
+	authorizedEarly bool
 
 	events queue
 }
@@ -244,7 +246,7 @@ func (c *liveCall) result(tx dialog.Tx, r transaction.Result) {
 	case r.Err != nil:
 		delete(c.txs, tx)
 		c.run(c.m.Failed(tx, r.Err, errors.Is(r.Err, transaction.ErrTimeout)))
-	case (r.Response.StatusCode == 401 || r.Response.StatusCode == 407) && c.auth.Challenge(r.Response):
+	case (r.Response.StatusCode == 401 || r.Response.StatusCode == 407) && c.challenged(tx, r.Response):
 		delete(c.txs, tx)
 		c.run(c.m.Challenged(tx))
 	default:
@@ -277,7 +279,27 @@ func (c *liveCall) ended(e gateway.Ending) {
 	c.tell(func(ctx context.Context) { c.n.events.Ended(ctx, c.id, e) })
 }
 
+// authorized is what the gateway is told of P-Early-Media: what a trusted trunk
+// says or, by the trunk's policy, that nothing passes before it says so.
+func (c *liveCall) authorized(direction string) gateway.EarlyMedia {
+	if c.trunk.Trusted && direction != "" {
+		c.authorizedEarly = true
+		return gateway.EarlyMedia(direction)
+	}
+	if c.trunk.EarlyMedia == trunk.EarlyMediaAuthorized && !c.authorizedEarly {
+		return gateway.EarlyMediaInactive
+	}
+	return ""
+}
+
+// challenged takes a challenge and reports whether to try again.
+func (c *liveCall) challenged(tx dialog.Tx, res *sip.Response) bool {
+	t := c.txs[tx]
+	return t != nil && c.auth.Challenge(t.Origin(), res)
+}
+
 // stored is a dialog as the gateway keeps it.
-func stored(d dialog.State) gateway.Dialog {
+func (c *liveCall) stored(d dialog.State) gateway.Dialog {
+	d.Auth = c.auth.Marshal()
 	return gateway.Dialog{SIPCallID: d.CallID, LocalTag: d.LocalTag, RemoteTag: d.RemoteTag, State: d.Marshal()}
 }

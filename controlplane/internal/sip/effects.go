@@ -37,18 +37,20 @@ func (c *liveCall) run(effects []dialog.Effect) {
 			}
 		case dialog.Provisional:
 			c.tell(func(ctx context.Context) {
-				events.Provisional(ctx, c.id, gateway.Answer{Signal: e.Signal, SDP: e.SDP})
+				events.Provisional(ctx, c.id, gateway.Answer{Signal: e.Signal, SDP: e.SDP, EarlyMedia: c.authorized(e.EarlyMedia)})
 			})
+		case dialog.Acknowledged:
+			c.tell(func(ctx context.Context) { events.Acknowledged(ctx, c.id, e.SDP) })
 		case dialog.Answered:
 			c.tell(func(ctx context.Context) {
-				events.Answered(ctx, c.id, gateway.Answer{Signal: e.Signal, SDP: e.SDP, Dialog: stored(e.Dialog)})
+				events.Answered(ctx, c.id, gateway.Answer{Signal: e.Signal, SDP: e.SDP, Dialog: c.stored(e.Dialog)})
 			})
 		case dialog.Confirmed:
 			c.tell(func(ctx context.Context) {
-				events.Confirmed(ctx, c.id, gateway.Answer{SDP: e.SDP, Dialog: stored(e.Dialog)})
+				events.Confirmed(ctx, c.id, gateway.Answer{SDP: e.SDP, Dialog: c.stored(e.Dialog)})
 			})
 		case dialog.Changed:
-			c.tell(func(ctx context.Context) { events.DialogChanged(ctx, c.id, stored(e.Dialog)) })
+			c.tell(func(ctx context.Context) { events.DialogChanged(ctx, c.id, c.stored(e.Dialog)) })
 		case dialog.Digit:
 			c.tell(func(ctx context.Context) { events.Digit(ctx, c.id, e.Digit, e.Ms) })
 		case dialog.Offered:

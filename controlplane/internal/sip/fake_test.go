@@ -79,6 +79,9 @@ func (l *listener) Provisional(_ context.Context, id string, a gateway.Answer) {
 func (l *listener) Answered(_ context.Context, id string, a gateway.Answer) {
 	l.note(event{kind: "answered", callID: id, answer: a})
 }
+func (l *listener) Acknowledged(_ context.Context, id, sdp string) {
+	l.note(event{kind: "acknowledged", callID: id, sdp: sdp})
+}
 func (l *listener) Confirmed(_ context.Context, id string, a gateway.Answer) {
 	l.note(event{kind: "confirmed", callID: id, answer: a})
 }

@@ -387,8 +387,8 @@ func (n *Network) incomingCall(in tap.Inbound, req *sip.Request, tx *transaction
 	}
 	call := gateway.IncomingCall{
 		CallID: id, Tenant: t.Tenant, Caller: caller.address, CallerName: caller.name,
-		Callee: called.address, CalleeName: called.name, SDP: r.Body.Content, Dialog: stored(c.m.Dialog()),
-		Location: location,
+		Callee: called.address, CalleeName: called.name, SDP: r.Body.Content, Dialog: c.stored(c.m.Dialog()),
+		Location: location, Signaling: signalingOf(t, req), Emergency: c.priority,
 	}
 	c.tell(func(ctx context.Context) { n.events.Incoming(ctx, call) })
 }

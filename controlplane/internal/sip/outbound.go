@@ -54,6 +54,10 @@ func (n *Network) Invite(ctx context.Context, in gateway.Invite) error {
 	location, geolocation := n.locate(t, in, emergency, anonymous)
 	c.location, c.priority = location, emergency
 	c.fields = append(c.fields, geolocation...)
+	c.fields = append(c.fields, n.boundary(t)...)
+	if t.Trusted {
+		c.fields = append(c.fields, dialog.Field{Name: "P-Early-Media", Value: "supported"})
+	}
 	c.targets = t.Order()
 	c.m = dialog.NewCaller(n.machineConfig(t, len(c.targets)), d, in.SDP)
 	if err := n.add(c); err != nil {
@@ -204,6 +208,7 @@ func (n *Network) restore(callID string, d gateway.Dialog) (*liveCall, error) {
 		t = trunk.NewSet([]trunk.Config{dflt}).All()[0]
 	}
 	c := n.newCall(callID, state.CallID, state.LocalTag, "", t, call.Number(state.Number))
+	c.auth.Unmarshal(state.Auth)
 	c.handedOver()
 	if err := n.add(c); err != nil {
 		if other := n.byID(callID); other != nil {

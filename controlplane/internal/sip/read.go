@@ -53,9 +53,10 @@ func response(res *sip.Response) dialog.Response {
 	r.HasAllow, r.AllowsUpdate = allow(res)
 	r.SessionExpires, r.Refresher = sessionExpires(res)
 	r.MinSE, _ = header.Number(header.First(res, "Min-SE"))
+	r.EarlyMedia = early(res)
 	if res.StatusCode/100 == 3 {
 		for _, v := range header.List(res, "Contact") {
-			if _, uri, _, ok := header.NameAddr(v); ok && strings.HasPrefix(strings.ToLower(uri), "sip:") {
+			if _, uri, _, ok := header.NameAddr(v); ok && (strings.HasPrefix(strings.ToLower(uri), "sip:") || strings.HasPrefix(strings.ToLower(uri), "sips:")) {
 				r.Redirects = append(r.Redirects, uri)
 			}
 		}
@@ -80,6 +81,7 @@ func request(req *sip.Request) dialog.Request {
 		Q850:           header.Q850(req),
 		SIPCause:       header.SIPCause(req),
 		ReasonText:     reasonText(req),
+		InfoPackage:    header.First(req, "Info-Package"),
 	}
 	if r.Method == "INVITE" || r.Method == "UPDATE" || r.Method == "PRACK" || r.Method == "ACK" {
 		r.Body = c.session()

@@ -104,7 +104,7 @@ func (h *registering) Register(r registrar.Request, result func(registrar.Answer
 		case res.Err != nil:
 			result(registrar.Answer{Err: res.Err, Timeout: errors.Is(res.Err, transaction.ErrTimeout)})
 		case res.Response.StatusCode < 200:
-		case (res.Response.StatusCode == 401 || res.Response.StatusCode == 407) && auth.Challenge(res.Response):
+		case (res.Response.StatusCode == 401 || res.Response.StatusCode == 407) && auth.Challenge(req, res.Response):
 			result(registrar.Answer{Challenged: true})
 		default:
 			auth.Accepted()

@@ -18,12 +18,14 @@ type callee struct {
 	accept *string  // SDP of a 200 that waits for a PRACK
 	// answered: our answer went out in a reliable 1xx that was acknowledged.
 	answered bool
-	// early is the answer to our offer, when it came in a PRACK.
-	early string
-	ok    Respond
-	okFor Req
-	okSeq uint32
-	okN   int
+	// offered: an offerless INVITE got our offer in a reliable 1xx, early is the
+	// answer to it that came with the PRACK.
+	offered bool
+	early   string
+	ok      Respond
+	okFor   Req
+	okSeq   uint32
+	okN     int
 }
 
 func (c *callee) offerless() bool { return c.req.Body.Content == "" }
@@ -58,11 +60,16 @@ func (m *Machine) Progress(code int, phrase, sdp string) ([]Effect, error) {
 		r.Body = Body{} // the answer has been given (RFC 6337 2.2)
 	}
 	reliable := c.req.Requires100rel || c.req.Supports100rel && m.cfg.Reliable != "off"
-	if c.offerless() && !c.req.Requires100rel {
-		// The first reliable message must have our offer, and an offer is safest
-		// in the 200, whose ACK brings the answer.
-		reliable = false
-		r.Body = Body{}
+	if c.offerless() && !c.offered {
+		// The first reliable message must have our offer (RFC 3262 5), so what
+		// comes before it is unreliable, if the caller lets it be.
+		reliable = reliable && (sdp != "" || c.req.Requires100rel)
+		if !reliable {
+			r.Body = Body{}
+		}
+		c.offered = r.Body.Content != ""
+	} else if c.offerless() {
+		r.Body = Body{} // one offer is enough
 	}
 	if r.Body.Content != "" {
 		m.d.LocalSDP = sdp
@@ -107,6 +114,7 @@ func (m *Machine) prack(r Request) {
 		c.early = r.Body.Content
 		c.answered = true
 		m.add(Respond{Req: r.ID, Code: 200, Phrase: "OK"})
+		m.tell(Acknowledged{SDP: c.early})
 	case sdp != "" || c.answered:
 		c.answered = true
 		switch {

@@ -20,10 +20,13 @@ type caller struct {
 	timedOut bool
 	cause    call.Cause
 	early    []*earlyDialog
+	// heard is the early dialog whose session was told last.
+	heard *earlyDialog
 	// foreign lists the To tags of dialogs that were ended at once.
 	foreign   []string
-	redirects []string
+	redirects []target
 	followed  int
+	history   history
 	interval  uint32
 	minSE     uint32
 	smaller   int
@@ -35,6 +38,8 @@ type earlyDialog struct {
 	rseq uint32
 	// answered: our offer has been answered reliably, so UPDATE may follow.
 	answered bool
+	// sdp is the last session description that came in it.
+	sdp string
 }
 
 func (c *caller) find(tag string) *earlyDialog {
@@ -73,6 +78,7 @@ func (m *Machine) attempt() {
 	if m.cfg.Reliable == "required" {
 		s.Fields = append(s.Fields, Field{"Require", "100rel"})
 	}
+	s.Fields = append(s.Fields, c.history.fields()...)
 	m.restart()
 	c.tx = m.send(kInvite, &m.d, s, 0)
 	if c.target+1 < m.cfg.Targets {
@@ -82,7 +88,7 @@ func (m *Machine) attempt() {
 
 // restart forgets what the last INVITE brought, before the next one.
 func (m *Machine) restart() {
-	m.caller.responded, m.caller.progressed, m.caller.early = false, false, nil
+	m.caller.responded, m.caller.progressed, m.caller.early, m.caller.heard = false, false, nil, nil
 	if m.remote != nil {
 		m.add(Respond{Req: m.remote.req, Code: 481, Phrase: "Call/Transaction Does Not Exist"})
 		m.remote = nil
@@ -109,7 +115,7 @@ func (m *Machine) inviteResponse(tx Tx, t *clientTx, r Response) {
 		// A target that was given up: it must not ring on.
 		if r.Code < 200 && r.Code > 100 && !t.cancelled {
 			t.cancelled = true
-			m.add(SendCANCEL{Tx: tx})
+			m.add(SendCANCEL{Tx: tx, Fields: m.elsewhere()})
 		} else if r.Code >= 300 {
 			delete(m.txs, tx)
 		}
@@ -157,13 +163,45 @@ func (m *Machine) provisional(t *clientTx, r Response) {
 		}
 	}
 	if r.Code == 199 {
-		e.answered = false // nothing more is sent in it, but its CSeq stays known
+		m.dropped(e, r)
 		return
 	}
+	if r.SDP != "" {
+		e.sdp, c.heard = r.SDP, e
+	}
 	if !c.cancelled {
-		m.tell(Provisional{Signal: r.Signal, SDP: r.SDP})
+		m.tell(Provisional{Signal: r.Signal, SDP: r.SDP, EarlyMedia: r.EarlyMedia})
 		m.startNext()
 	}
+}
+
+// dropped forgets the session of an early dialog that a 199 ended (RFC 6228). When
+// it is the one that is heard, the latest of the others takes its place.
+func (m *Machine) dropped(e *earlyDialog, r Response) {
+	c := &m.caller
+	e.answered, e.sdp = false, "" // nothing more is sent in it, but its CSeq stays known
+	if c.heard != e {
+		return
+	}
+	c.heard = nil
+	for _, other := range slices.Backward(c.early) {
+		if other.sdp == "" {
+			continue
+		}
+		c.heard = other
+		if !c.cancelled {
+			m.tell(Provisional{Signal: r.Signal, SDP: other.sdp})
+		}
+		return
+	}
+}
+
+// elsewhere is why a branch is ended that was too late.
+func (m *Machine) elsewhere() []Field {
+	if m.phase != ConfirmedPhase {
+		return nil
+	}
+	return ReasonFields(call.Cause{SIPCause: 200, Text: "Call completed elsewhere"})
 }
 
 // fork makes the dialog that a response opens (RFC 3261 12.1.2).
@@ -218,6 +256,10 @@ func (m *Machine) accepted(tx Tx, t *clientTx, r Response) {
 		d.PeerUpdate, d.PeerTimer = e.PeerUpdate, e.PeerTimer
 		d.Target = e.Target
 		d.LocalSDP = e.LocalSDP
+		if r.SDP == "" {
+			// Answered in this branch before; another may have been told since.
+			r.SDP = e.sdp
+		}
 	}
 	d.learn(r)
 	seq := t.send.Seq
@@ -278,11 +320,7 @@ func (m *Machine) failed(r Response) {
 		if c.followed == 0 {
 			c.redirects = nil
 		}
-		for _, u := range r.Redirects {
-			if !slices.Contains(c.redirects, u) {
-				c.redirects = append(c.redirects, u)
-			}
-		}
+		c.moved(m.d.Target, r)
 		if m.redirect() {
 			return
 		}
@@ -291,8 +329,11 @@ func (m *Machine) failed(r Response) {
 			return
 		}
 	}
-	if c.followed > 0 && r.Code < 600 && m.redirect() {
-		return
+	if c.followed > 0 && r.Code < 600 {
+		c.history[len(c.history)-1].code = r.Code
+		if m.redirect() {
+			return
+		}
 	}
 	m.over(gateway.Ending{Kind: gateway.EndedRejected, Signal: r.Signal})
 }
@@ -303,7 +344,9 @@ func (m *Machine) redirect() bool {
 	if len(c.redirects) <= c.followed {
 		return false
 	}
-	c.offer.Redirect = c.redirects[c.followed]
+	next := c.redirects[c.followed]
+	c.offer.Redirect = next.uri
+	c.history.follow(next)
 	c.followed++
 	m.attempt()
 	return true

@@ -49,6 +49,9 @@ type Response struct {
 	MinSE          uint32
 	// Redirects are the Contact URIs of a 3xx.
 	Redirects []string
+	// EarlyMedia is the direction that P-Early-Media authorizes (RFC 5009): empty
+	// when the field is missing.
+	EarlyMedia string
 }
 
 // Request is what a machine sees of a request.
@@ -72,6 +75,8 @@ type Request struct {
 	// Cause from Reason: Q.850 and SIP, 0 for none; ReasonText for people.
 	Q850, SIPCause int
 	ReasonText     string
+	// InfoPackage of an INFO (RFC 6086), empty for the INFO of old.
+	InfoPackage string
 }
 
 // An Effect is one of the types below.
@@ -119,11 +124,18 @@ type (
 
 	// Provisional, Answered, Confirmed, Offered, Changed, Digit and Ended are
 	// told to the gateway in their order.
+	//
+	// A Provisional of 199 is told only when the branch that is heard has gone and
+	// another one's session takes its place.
 	Provisional struct {
-		Signal call.Signal
-		SDP    string
+		Signal     call.Signal
+		SDP        string
+		EarlyMedia string
 	}
-	Answered struct {
+	// Acknowledged is the answer to an offer of ours that went out in a reliable
+	// provisional response; it came in the PRACK.
+	Acknowledged struct{ SDP string }
+	Answered     struct {
 		Signal call.Signal
 		SDP    string
 		Dialog State

@@ -32,6 +32,10 @@ func (m *Machine) Reoffer(token Token, sdp string) ([]Effect, error) {
 	switch m.phase {
 	case Over, Leaving:
 		return nil, gateway.ErrNoDialog
+	case Calling:
+		if m.updatable() == nil {
+			return nil, gateway.ErrTooEarly
+		}
 	}
 	m.waiting = append(m.waiting, &localOffer{token: token, sdp: sdp, interval: m.sessionInterval(), minSE: m.cfg.MinSE})
 	m.startNext()
@@ -164,6 +168,9 @@ func (m *Machine) offerResponse(tx Tx, t *clientTx, r Response) {
 		d.learn(r)
 		if t.send.Body.Content != "" {
 			d.LocalSDP = t.send.Body.Content
+		}
+		if e := m.caller.find(d.RemoteTag); e != nil && r.SDP != "" {
+			e.sdp = r.SDP
 		}
 		if m.phase == ConfirmedPhase {
 			m.session(r.SessionExpires, r.Refresher, true)

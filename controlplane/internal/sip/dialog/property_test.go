@@ -47,14 +47,19 @@ type world struct {
 	unacked                 string // RSeq of the reliable 1xx under way
 	invite                  Req
 	seqs                    map[string]uint32
-	acks                    int
+	acks, challenged        int
 	rseq                    uint32
+	// early dialogs of our INVITE: in which our offer was answered reliably, which
+	// a 199 ended, and the last RSeq acknowledged in each.
+	updatable, dropped map[string]bool
+	pracked            map[string]string
 }
 
 func newWorld(t *rapid.T) *world {
 	return &world{t: t, open: map[Tx]Send{}, provision: map[Tx]bool{}, cancelled: map[Tx]bool{}, final: map[Tx]int{},
 		waiting: map[Req]Request{}, finals: map[Req]Respond{}, timers: map[Timer]bool{}, tokens: map[Token]bool{},
-		offered: map[Req]bool{}, seqs: map[string]uint32{}, remoteSeq: 100}
+		offered: map[Req]bool{}, seqs: map[string]uint32{}, remoteSeq: 100,
+		updatable: map[string]bool{}, dropped: map[string]bool{}, pracked: map[string]string{}}
 }
 
 // see checks the effects of one step.
@@ -95,7 +100,7 @@ func (w *world) see(effects []Effect) {
 		case Offered:
 			w.told(e)
 			w.offered[e.Req] = true
-		case Provisional, Answered, Confirmed, Changed, Digit:
+		case Provisional, Answered, Acknowledged, Confirmed, Changed, Digit:
 			w.told(e)
 		case Ended:
 			w.told(e)
@@ -130,10 +135,41 @@ func (w *world) sent(e Send) {
 	if e.Method == "BYE" && !w.acked && !w.ackTimer {
 		w.t.Fatalf("BYE in a dialog that is not confirmed")
 	}
-	if (e.Method == "INVITE" || e.Method == "UPDATE" && e.Body.Content != "") && len(w.offered) > 0 {
-		w.t.Fatalf("our offer crosses theirs")
+	if e.Method == "INVITE" || e.Method == "UPDATE" && e.Body.Content != "" {
+		if len(w.offered) > 0 {
+			w.t.Fatalf("our offer crosses theirs")
+		}
+		if n := w.ourOffers(e.Dialog.RemoteTag); n > 0 {
+			w.t.Fatalf("%s with an offer while another of ours is under way", e.Method)
+		}
+	}
+	switch {
+	case e.Method == "UPDATE" && w.m.Phase() == Calling && !w.updatable[key]:
+		w.t.Fatalf("UPDATE in a dialog whose offer was not answered reliably")
+	case e.Method == "UPDATE" && w.dropped[key]:
+		w.t.Fatalf("UPDATE in a dialog that a 199 has ended")
+	case e.Method == "PRACK":
+		for _, f := range e.Fields {
+			if f.Name == "RAck" && w.challenged == 0 {
+				if w.pracked[key] == f.Value {
+					w.t.Fatalf("PRACK %s twice", f.Value)
+				}
+				w.pracked[key] = f.Value
+			}
+		}
 	}
 	w.open[e.Tx] = e
+}
+
+// ourOffers that have no final response, in one dialog.
+func (w *world) ourOffers(tag string) int {
+	n := 0
+	for tx, s := range w.open {
+		if w.final[tx] == 0 && tag != "" && s.Dialog.RemoteTag == tag && s.Body.Content != "" && (s.Method == "INVITE" || s.Method == "UPDATE") {
+			n++
+		}
+	}
+	return n
 }
 
 func (w *world) responded(e Respond) {
@@ -196,7 +232,9 @@ func (w *world) act() {
 			add(fmt.Sprint("respond ", s.Method), func() { w.respond(tx, s) })
 			add(fmt.Sprint("challenge ", s.Method), func() {
 				w.final[tx] = 401
+				w.challenged++
 				w.see(w.m.Challenged(tx))
+				w.challenged--
 			})
 			add(fmt.Sprint("timeout ", s.Method), func() {
 				if s.Method == "INVITE" && w.provision[tx] {
@@ -329,7 +367,19 @@ func (w *world) respond(tx Tx, s Send) {
 	if code > 100 && code < 200 {
 		r.Reliable = rapid.Bool().Draw(w.t, "reliable")
 		r.RSeq = uint32(rapid.IntRange(1, 4).Draw(w.t, "rseq"))
-		r.SDP = rapid.SampledFrom([]string{"", "v=0"}).Draw(w.t, "sdp")
+		r.SDP = rapid.SampledFrom([]string{"", "v=0", "v=0 other"}).Draw(w.t, "sdp")
+		r.EarlyMedia = rapid.SampledFrom([]string{"", "inactive"}).Draw(w.t, "early media")
+	}
+	if s.Method == "INVITE" && s.Dialog.RemoteTag == "" && code > 100 && code < 200 {
+		if code == 199 {
+			w.dropped[tag] = true
+		} else {
+			delete(w.dropped, tag) // a branch that is not dead after all
+			w.updatable[tag] = w.updatable[tag] || r.Reliable && r.SDP != ""
+		}
+	}
+	if code == 302 {
+		r.Redirects = []string{"sip:elsewhere@y", rapid.SampledFrom([]string{"sip:b@x", "sip:third@y"}).Draw(w.t, "contact")}
 	}
 	if code < 200 {
 		w.provision[tx] = true

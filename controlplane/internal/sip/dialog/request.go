@@ -18,6 +18,7 @@ type remoteOffer struct {
 	answered  bool
 	fields    []Field
 	dialog    *State
+	sdp       string
 }
 
 // Request received in the dialog. early names the dialog of a call that is still
@@ -158,7 +159,7 @@ func (m *Machine) refreshed(r Request) []Field {
 }
 
 func (m *Machine) offered(d *State, r Request, invite bool) {
-	m.remote = &remoteOffer{req: r.ID, invite: invite, seq: r.Seq, offerless: r.Body.Content == "", fields: m.refreshed(r), dialog: d}
+	m.remote = &remoteOffer{req: r.ID, invite: invite, seq: r.Seq, offerless: r.Body.Content == "", fields: m.refreshed(r), dialog: d, sdp: r.Body.Content}
 	m.tell(Offered{Req: r.ID, SDP: r.Body.Content})
 }
 
@@ -180,6 +181,9 @@ func (m *Machine) Answer(req Req, sdp string, refusal *call.Signal) []Effect {
 	}
 	if m.phase == Calling {
 		o.dialog.LocalSDP = sdp
+		if e := m.caller.find(o.dialog.RemoteTag); e != nil {
+			e.sdp = o.sdp
+		}
 	} else {
 		m.d.LocalSDP = sdp
 		m.dirty = true
@@ -198,6 +202,11 @@ func (m *Machine) Answer(req Req, sdp string, refusal *call.Signal) []Effect {
 
 // info takes digits (application/dtmf-relay, application/dtmf).
 func (m *Machine) info(r Request) {
+	if r.InfoPackage != "" {
+		// None was agreed on (RFC 6086 4.2.2).
+		m.add(Respond{Req: r.ID, Code: 469, Phrase: "Bad Info Package", Fields: []Field{{"Recv-Info", "nil"}}})
+		return
+	}
 	kind, _, _ := strings.Cut(strings.ToLower(r.Body.Type), ";")
 	switch strings.TrimSpace(kind) {
 	case "application/dtmf-relay":

@@ -41,6 +41,8 @@ type State struct {
 	Number  string `json:"number,omitempty"`
 	Contact string `json:"contact"`
 	Network string `json:"network"`
+	// Auth is the state of the digest challenges, kept for whoever sends.
+	Auth json.RawMessage `json:"auth,omitempty"`
 }
 
 // Session is a session timer (RFC 4028).

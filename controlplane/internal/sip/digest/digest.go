@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"hash"
 	"io"
@@ -98,9 +99,13 @@ type Session struct {
 
 type realm struct {
 	challenge
-	proxy    bool
-	count    int
-	attempts int
+	proxy bool
+	// count of the answers to the nonce (nc).
+	count int
+	// proven: credentials with this nonce have passed.
+	proven bool
+	// stales are the nonces called stale in a row without one that passed.
+	stales int
 }
 
 // NewSession makes a Session; cnonce makes a fresh random string.
@@ -108,13 +113,13 @@ func NewSession(c Credentials, cnonce func() string) *Session {
 	return &Session{credentials: c, cnonce: cnonce}
 }
 
-// maxAttempts bounds the answers to one realm's challenges without a success in
-// between: the first, and one more when the server calls the nonce stale.
-const maxAttempts = 2
+// maxStales bounds the answers to a server that calls every nonce stale.
+const maxStales = 1
 
-// Challenge takes the challenges of a 401 or 407 and reports whether it is worth
-// to send the request again.
-func (s *Session) Challenge(res *sip.Response) bool {
+// Challenge takes the challenges of a 401 or 407 to req and reports whether it is
+// worth to send that again: credentials that were refused are not, unless their
+// nonce was good before or is called stale.
+func (s *Session) Challenge(req *sip.Request, res *sip.Response) bool {
 	if s == nil || s.credentials.Username == "" {
 		return false
 	}
@@ -122,9 +127,9 @@ func (s *Session) Challenge(res *sip.Response) bool {
 	defer s.mu.Unlock()
 	found := false
 	for _, f := range []struct {
-		name  string
-		proxy bool
-	}{{"WWW-Authenticate", false}, {"Proxy-Authenticate", true}} {
+		name, answer string
+		proxy        bool
+	}{{"WWW-Authenticate", "Authorization", false}, {"Proxy-Authenticate", "Proxy-Authorization", true}} {
 		best := map[string]challenge{}
 		for _, v := range header.Values(res, f.name) {
 			if c, ok := parse(v); ok && c.rank > best[c.realm].rank {
@@ -132,7 +137,13 @@ func (s *Session) Challenge(res *sip.Response) bool {
 			}
 		}
 		for _, c := range best {
-			if s.take(c, f.proxy) {
+			sent := ""
+			for _, v := range header.Values(req, f.answer) {
+				if had, ok := parse(v); ok && had.realm == c.realm {
+					sent = had.nonce
+				}
+			}
+			if s.take(c, f.proxy, sent) {
 				found = true
 			}
 		}
@@ -140,17 +151,26 @@ func (s *Session) Challenge(res *sip.Response) bool {
 	return found
 }
 
-func (s *Session) take(c challenge, proxy bool) bool {
+// take notes a challenge to a request that was sent with a nonce, empty for none.
+func (s *Session) take(c challenge, proxy bool, sent string) bool {
 	for _, r := range s.realms {
 		if r.realm != c.realm || r.proxy != proxy {
 			continue
 		}
-		fresh := c.nonce != r.nonce
-		r.challenge, r.count = c, 0
-		r.attempts++
-		return r.attempts == 1 || fresh && c.stale && r.attempts <= maxAttempts
+		if sent != "" && sent != r.nonce {
+			return true // another request has brought a newer nonce meanwhile
+		}
+		again := sent == "" || c.nonce != r.nonce && (r.proven || c.stale && r.stales < maxStales)
+		if r.proven {
+			r.stales = 0
+		}
+		if sent != "" {
+			r.stales++
+		}
+		r.challenge, r.count, r.proven = c, 0, false
+		return again
 	}
-	s.realms = append(s.realms, &realm{challenge: c, proxy: proxy, attempts: 1})
+	s.realms = append(s.realms, &realm{challenge: c, proxy: proxy})
 	return true
 }
 
@@ -162,7 +182,65 @@ func (s *Session) Accepted() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range s.realms {
-		r.attempts = 0
+		r.proven, r.stales = r.count > 0, 0
+	}
+}
+
+// stored is one realm as it is kept with a dialog.
+type stored struct {
+	Realm     string `json:"realm"`
+	Nonce     string `json:"nonce"`
+	Opaque    string `json:"opaque,omitempty"`
+	Algorithm string `json:"algorithm,omitempty"`
+	QOP       bool   `json:"qop,omitempty"`
+	Proxy     bool   `json:"proxy,omitempty"`
+	Count     int    `json:"count"`
+	Proven    bool   `json:"proven,omitempty"`
+}
+
+// skip is how far nonce counts jump when a session is taken over: the last process
+// may have used some that it had no time to store.
+const skip = 1000
+
+// Marshal is what another process needs to go on; nil when there was no challenge.
+// It holds no credentials.
+func (s *Session) Marshal() []byte {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.realms) == 0 {
+		return nil
+	}
+	var out []stored
+	for _, r := range s.realms {
+		out = append(out, stored{r.realm, r.nonce, r.opaque, r.algorithm, r.qop, r.proxy, r.count, r.proven})
+	}
+	b, err := json.Marshal(out)
+	if err != nil {
+		panic(err) // strings and numbers cannot fail
+	}
+	return b
+}
+
+// Unmarshal takes over what Marshal made. What cannot be read is left out: the
+// server will ask again.
+func (s *Session) Unmarshal(b []byte) {
+	var all []stored
+	if s == nil || len(b) == 0 || json.Unmarshal(b, &all) != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.realms = nil
+	for _, o := range all {
+		a, ok := algorithms[strings.ToUpper(algorithmOr(o.Algorithm))]
+		if !ok {
+			continue
+		}
+		c := challenge{realm: o.Realm, nonce: o.Nonce, opaque: o.Opaque, algorithm: o.Algorithm, qop: o.QOP, noQOP: !o.QOP, rank: a.rank}
+		s.realms = append(s.realms, &realm{challenge: c, proxy: o.Proxy, count: o.Count + skip, proven: o.Proven})
 	}
 }
 

@@ -59,7 +59,7 @@ func TestChoice(t *testing.T) {
 		"user quoted":      {[]string{`WWW-Authenticate: Digest realm="r", nonce="a"`}, true, `username="u\"x"`},
 	} {
 		s := session()
-		if got := s.Challenge(response(t, c.fields...)); got != c.retry {
+		if got := s.Challenge(request(""), response(t, c.fields...)); got != c.retry {
 			t.Errorf("%s: retry %v", name, got)
 			continue
 		}
@@ -70,33 +70,74 @@ func TestChoice(t *testing.T) {
 	}
 }
 
+// request that carries credentials for a nonce, or none.
+func request(nonce string) *sip.Request {
+	r := sip.NewRequest(sip.INVITE, sip.Uri{Host: "b"})
+	if nonce != "" {
+		r.AppendHeader(sip.NewHeader("Authorization", `Digest username="u", realm="r", nonce="`+nonce+`", uri="sip:b", response="x"`))
+	}
+	return r
+}
+
 func TestAttempts(t *testing.T) {
-	s := session()
-	if !s.Challenge(response(t, `WWW-Authenticate: Digest realm="r", nonce="1"`)) {
-		t.Error("the first challenge")
+	type challenge struct {
+		sent, nonce, more string
+		retry             bool
 	}
-	if s.Challenge(response(t, `WWW-Authenticate: Digest realm="r", nonce="2"`)) {
-		t.Error("refused credentials are not sent again")
+	const passed = "passed"
+	for name, steps := range map[string][]challenge{
+		"refused credentials are not sent again":       {{"", "1", "", true}, {"1", "2", "", false}},
+		"the same nonce again":                         {{"", "1", "", true}, {"1", "1", ", stale=true", false}},
+		"a stale nonce, once":                          {{"", "1", "", true}, {"1", "2", ", stale=TRUE", true}, {"2", "3", ", stale=true", false}},
+		"a success in between":                         {{"", "1", "", true}, {"1", "2", ", stale=true", true}, {sent: passed}, {"2", "3", ", stale=true", true}},
+		"a nonce that was good, not called stale":      {{"", "1", "", true}, {sent: passed}, {"1", "2", "", true}, {"2", "3", "", false}},
+		"two requests at once, before any credentials": {{"", "1", "", true}, {"", "2", "", true}},
+		"two requests at once, with an old nonce":      {{"", "1", "", true}, {sent: passed}, {"1", "2", ", stale=true", true}, {"1", "3", ", stale=true", true}},
+	} {
+		s := session()
+		for i, c := range steps {
+			if c.sent == passed {
+				s.Fields("INVITE", "sip:b")
+				s.Accepted()
+				continue
+			}
+			got := s.Challenge(request(c.sent), response(t, `WWW-Authenticate: Digest realm="r", nonce="`+c.nonce+`"`+c.more))
+			if got != c.retry {
+				t.Errorf("%s: challenge %d is worth another try: %t", name, i+1, got)
+			}
+		}
 	}
-	s = session()
-	s.Challenge(response(t, `WWW-Authenticate: Digest realm="r", nonce="1"`))
-	if !s.Challenge(response(t, `WWW-Authenticate: Digest realm="r", nonce="2", stale=TRUE`)) {
-		t.Error("a stale nonce")
-	}
-	if s.Challenge(response(t, `WWW-Authenticate: Digest realm="r", nonce="3", stale=true`)) {
-		t.Error("stale for ever")
-	}
-	s.Accepted()
-	if !s.Challenge(response(t, `WWW-Authenticate: Digest realm="r", nonce="4", stale=true`)) {
-		t.Error("after a success everything begins anew")
-	}
-	if (*Session)(nil).Challenge(response(t, `WWW-Authenticate: Digest realm="r", nonce="1"`)) || (*Session)(nil).Fields("BYE", "sip:b") != nil {
+	none := (*Session)(nil)
+	if none.Challenge(request(""), response(t, `WWW-Authenticate: Digest realm="r", nonce="1"`)) || none.Fields("BYE", "sip:b") != nil || none.Marshal() != nil {
 		t.Error("no account, no answer")
 	}
 	// Both a proxy and the server want to know.
-	s = session()
-	s.Challenge(response(t, `WWW-Authenticate: Digest realm="r", nonce="1"`))
-	if !s.Challenge(response(t, `Proxy-Authenticate: Digest realm="p", nonce="2"`)) || len(s.Fields("INVITE", "sip:b")) != 2 {
+	s := session()
+	s.Challenge(request(""), response(t, `WWW-Authenticate: Digest realm="r", nonce="1"`))
+	if !s.Challenge(request("1"), response(t, `Proxy-Authenticate: Digest realm="p", nonce="2"`)) || len(s.Fields("INVITE", "sip:b")) != 2 {
 		t.Error("two realms")
+	}
+}
+
+// A session goes on in another process: same nonces, counts that were not used.
+func TestTakenOver(t *testing.T) {
+	s := session()
+	s.Challenge(request(""), response(t, `WWW-Authenticate: Digest realm="r", nonce="1", opaque="o", algorithm=SHA-256, qop="auth"`,
+		`Proxy-Authenticate: Digest realm="p", nonce="2"`))
+	s.Fields("INVITE", "sip:b")
+	s.Accepted()
+	next := session()
+	next.Unmarshal(s.Marshal())
+	f := next.Fields("BYE", "sip:b")
+	if len(f) != 2 || !strings.Contains(f[0].Value(), `nonce="1"`) || !strings.Contains(f[0].Value(), "nc=000003ea") ||
+		!strings.Contains(f[0].Value(), `opaque="o"`) || f[1].Name() != "Proxy-Authorization" {
+		t.Errorf("went on with %v", f)
+	}
+	if !next.Challenge(request("1"), response(t, `WWW-Authenticate: Digest realm="r", nonce="3"`)) {
+		t.Error("a nonce that was good before may run out")
+	}
+	next.Unmarshal([]byte("spoiled"))
+	if len(next.Fields("BYE", "sip:b")) != 2 {
+		t.Error("what cannot be read took away what there was")
 	}
 }

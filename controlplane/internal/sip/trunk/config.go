@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/header"
 )
 
 // Config of one trunk.
@@ -50,6 +51,10 @@ type Config struct {
 	Expires        time.Duration `yaml:"expires" help:"mode register: lifetime to ask for"`
 	Emergency      bool          `yaml:"emergency" help:"emergency calls (urn:service:sos) take this trunk, and no other"`
 	Location       string        `yaml:"location" help:"calls that carry their caller's location, when it is known (RFC 6442): never, emergency or always"`
+	EarlyMedia     string        `yaml:"early_media" help:"media before the answer: any (what P-Early-Media of a trusted trunk does not forbid) or authorized (only what it allows)"`
+	Charging       bool          `yaml:"charging_vector" help:"send P-Charging-Vector with a charging identity of the gateway's own (RFC 7315)"`
+	AccessNetwork  string        `yaml:"access_network" help:"P-Access-Network-Info of calls and registrations, for instance IEEE-802.11; empty for none"`
+	VisitedNetwork string        `yaml:"visited_network" help:"P-Visited-Network-ID of calls (mode trunk) or registrations (mode register); empty for none"`
 	// ResourcePriority is one r-value of RFC 4412.
 	ResourcePriority string `yaml:"resource_priority" help:"Resource-Priority of emergency calls, for instance esnet.0 (RFC 7135); empty for none"`
 }
@@ -68,6 +73,9 @@ const (
 	LocationNever     = "never"
 	LocationEmergency = "emergency"
 	LocationAlways    = "always"
+
+	EarlyMediaAny        = "any"
+	EarlyMediaAuthorized = "authorized"
 )
 
 // Default is a trunk to which only name, domain and targets need to be added.
@@ -78,6 +86,7 @@ func Default() Config {
 		Trusted: true, Privacy: "id", Reliable: "supported",
 		SessionExpires: 30 * time.Minute, MinSE: 90 * time.Second, Digits: "dtmf-relay",
 		DeclineCode: 603, PingMisses: 3, Expires: time.Hour, Location: LocationEmergency,
+		EarlyMedia: EarlyMediaAny, Charging: true,
 	}
 }
 
@@ -111,6 +120,7 @@ func (c Config) Complete() Config {
 	str(&c.Reliable, d.Reliable)
 	str(&c.Digits, d.Digits)
 	str(&c.Location, d.Location)
+	str(&c.EarlyMedia, d.EarlyMedia)
 	if c.Identity == "" {
 		c.Identity = "asserted"
 		if c.Mode == ModeRegister {
@@ -155,6 +165,12 @@ func (c Config) Validate(key string) error {
 		}
 		return nil
 	}
+	fieldText := func(name, v string) error {
+		if v != header.Printable(v) {
+			return bad(name, "%q cannot stand in a header field", v)
+		}
+		return nil
+	}
 	if c.Name == "" {
 		return bad("name", "must not be empty")
 	}
@@ -167,6 +183,9 @@ func (c Config) Validate(key string) error {
 		oneOf("privacy", c.Privacy, "id", "none"),
 		oneOf("reliable", c.Reliable, "off", "supported", "required"),
 		oneOf("digits", c.Digits, "dtmf-relay", "dtmf"),
+		oneOf("early_media", c.EarlyMedia, EarlyMediaAny, EarlyMediaAuthorized),
+		fieldText("access_network", c.AccessNetwork),
+		fieldText("visited_network", c.VisitedNetwork),
 		oneOf("location", c.Location, LocationNever, LocationEmergency, LocationAlways),
 	} {
 		if e != nil {

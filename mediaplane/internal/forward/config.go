@@ -94,6 +94,9 @@ type Sink interface {
 	DTMF(stream string, digit byte, duration time.Duration)
 	MediaTimeout(stream string, silent time.Duration)
 	MediaResumed(stream string)
+	// Reclaim takes the mapping of a stream back from whom it was lent to, and
+	// answers how far it has come. After it nobody forwards by it any more.
+	Reclaim(stream string) Progress
 }
 
 // Counters of a stream since it was made.
@@ -102,9 +105,12 @@ type Counters struct {
 	SentPackets, SentBytes         uint64
 	Lost                           int64
 	Jitter                         time.Duration
-	AuthFailures, Replays          uint64
-	ForeignSource, Malformed       uint64
-	Gated                          uint64
-	LastReceived                   time.Time
-	RoundTrip                      time.Duration
+	AuthFailures                   uint64
+	// Replays are copies of packets that came before. Those of plain RTP are
+	// received packets too.
+	Replays                  uint64
+	ForeignSource, Malformed uint64
+	Gated                    uint64
+	LastReceived             time.Time
+	RoundTrip                time.Duration
 }

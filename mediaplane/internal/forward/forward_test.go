@@ -61,6 +61,7 @@ func (r *recorder) DTMF(_ string, digit byte, d time.Duration) {
 }
 func (r *recorder) MediaTimeout(string, time.Duration) { r.silent++ }
 func (r *recorder) MediaResumed(string)                { r.resumed++ }
+func (r *recorder) Reclaim(string) Progress            { return Progress{} }
 
 func (r *recorder) last(t *testing.T) sentPacket {
 	t.Helper()
@@ -340,15 +341,15 @@ func TestHold(t *testing.T) {
 	b := setup()
 	b.feed("A", packet(0, 1, 0, 1), frame)
 	first := b.sink.last(t)
-	for _, d := range []Direction{SendOnly, Inactive} {
+	for i, d := range []Direction{SendOnly, Inactive} {
 		b.change(func(c *Config) { c.Streams[0].Direction = d })
 		n := len(b.sink.packets)
-		if v := b.feed("A", packet(0, 2, 160, 1), frame); v != Gated || len(b.sink.packets) != n {
+		if v := b.feed("A", packet(0, uint16(2+i), 160, 1), frame); v != Gated || len(b.sink.packets) != n {
 			t.Errorf("direction %d: verdict %d, %d packets sent", d, v, len(b.sink.packets)-n)
 		}
 	}
 	b.change(func(c *Config) { c.Streams[0].Direction = SendRecv; c.Streams[1].Direction = RecvOnly })
-	if v := b.feed("A", packet(0, 3, 320, 1), frame); v != Gated {
+	if v := b.feed("A", packet(0, 4, 320, 1), frame); v != Gated {
 		t.Errorf("output does not send: verdict %d", v)
 	}
 	b.change(func(c *Config) { c.Streams[1].Direction = SendRecv })

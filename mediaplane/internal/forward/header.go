@@ -19,6 +19,20 @@ type header struct {
 // parse reads the header of an RTP packet. It reports false for anything that is
 // no complete RTP packet.
 func parse(b []byte) (header, bool) {
+	h, ok := parseHeader(b)
+	if !ok || b[0]&0x20 == 0 {
+		return h, ok
+	}
+	padding := int(b[len(b)-1])
+	if padding == 0 || h.start+padding > len(b) {
+		return header{}, false
+	}
+	h.end -= padding
+	return h, true
+}
+
+// parseHeader reads only what SRTP leaves in the clear.
+func parseHeader(b []byte) (header, bool) {
 	if len(b) < minHeader || b[0]>>6 != 2 {
 		return header{}, false
 	}
@@ -39,13 +53,6 @@ func parse(b []byte) (header, bool) {
 	}
 	if len(b) < h.start {
 		return header{}, false
-	}
-	if b[0]&0x20 != 0 {
-		padding := int(b[len(b)-1])
-		if padding == 0 || h.start+padding > len(b) {
-			return header{}, false
-		}
-		h.end -= padding
 	}
 	return h, true
 }

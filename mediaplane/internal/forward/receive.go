@@ -15,6 +15,8 @@ const (
 	Malformed
 	// Doubtful: out of all order, and not confirmed by a second packet yet.
 	Doubtful
+	// Duplicate: it came before.
+	Duplicate
 )
 
 // SendResult is what became of an outgoing packet.
@@ -69,7 +71,7 @@ func (t *Table) Receive(leg string, packet []byte, now time.Time) Verdict {
 		s = t.stream(leg, h)
 	}
 	if s == nil {
-		t.unknown(leg, h, ok)
+		t.unknown(leg, h, ok, now)
 		return Malformed
 	}
 	format := s.formats[h.payload]
@@ -82,24 +84,39 @@ func (t *Table) Receive(leg string, packet []byte, now time.Time) Verdict {
 		}
 	}
 
+	if s.loan != nil && !s.keeps(h) {
+		t.reclaim(s, now)
+	}
+	epoch, clockEpoch := s.in.epoch, s.in.clockEpoch
+	ext, order := s.in.sequence(h)
 	s.counters.ReceivedPackets++
 	s.counters.ReceivedBytes += uint64(len(packet))
+	if order == duplicate {
+		s.counters.Replays++
+		return Duplicate
+	}
 	s.counters.LastReceived = now
 	s.quiet = now
 	if s.timedOut {
 		s.timedOut = false
 		t.sink.MediaResumed(s.config.ID)
 	}
-	ext, ok := s.in.sequence(h)
 	if !s.first {
 		s.first = true
 		t.sink.FirstPacket(s.config.ID, h.ssrc, h.payload)
 	}
-	if !ok {
+	if order != inOrder {
+		s.disturb(now)
 		return Doubtful
 	}
 	if format != nil && !isEvent {
 		s.in.timing(h, ext, format.ClockRate, now)
+	}
+	if s.loan != nil && s.in.clockEpoch != s.loan.clockEpoch {
+		t.reclaim(s, now)
+	}
+	if isEvent || epoch != s.in.epoch || clockEpoch != s.in.clockEpoch {
+		s.disturb(now)
 	}
 	if !s.config.Direction.receives() {
 		s.counters.Gated++
@@ -119,13 +136,16 @@ func (t *Table) Receive(leg string, packet []byte, now time.Time) Verdict {
 	}
 	if verdict == Gated {
 		s.counters.Gated++
+		s.disturb(now)
+		return Gated
 	}
-	return verdict
+	s.calm++
+	return Forwarded
 }
 
 // unknown counts a packet that is for no stream. One of a known source has a
 // place in its sequence all the same, which must not look like a loss.
-func (t *Table) unknown(leg string, h header, isRTP bool) {
+func (t *Table) unknown(leg string, h header, isRTP bool, now time.Time) {
 	streams := t.byLeg[leg]
 	if len(streams) == 0 {
 		return
@@ -133,7 +153,9 @@ func (t *Table) unknown(leg string, h header, isRTP bool) {
 	s := streams[0]
 	if source := t.bySource(leg, h.ssrc); isRTP && source != nil {
 		s = source
-		if ext, ok := s.in.sequence(h); ok {
+		t.reclaim(s, now)
+		s.disturb(now)
+		if ext, order := s.in.sequence(h); order == inOrder {
 			for _, l := range s.links {
 				l.to.out.skip(s, ext)
 			}

@@ -10,6 +10,9 @@ const (
 	// tsSlack is how far in time a timestamp may run away from the arrival
 	// before it counts as a restart of the clock.
 	tsSlack = 3 * time.Second
+	// seenWindow is how many of the newest sequence numbers are remembered, to
+	// drop what comes twice. It is more than maxMisorder.
+	seenWindow = 512
 	// defaultFrames is the packet rate assumed until two packets are known.
 	defaultFrames = 50
 )
@@ -32,8 +35,10 @@ type reception struct {
 
 	base, highest int64
 	received      int64
-	lostBefore    int64
-	ended         bool // BYE received
+	// seen has a bit for each of the newest sequence numbers that came.
+	seen       [seenWindow / 64]uint64
+	lostBefore int64
+	ended      bool // BYE received
 
 	previous    uint32
 	hasPrevious bool
@@ -60,36 +65,67 @@ type reception struct {
 	lastSRAt time.Time
 }
 
-// sequence takes a packet's sequence number. ok is false for packets that must
-// not be forwarded; ext is the extended sequence number.
-func (r *reception) sequence(h header) (ext int64, ok bool) {
+// order is what a packet's sequence number says about it.
+type order uint8
+
+const (
+	inOrder   order = iota // or late, but to be forwarded
+	doubtful               // out of all order, and not confirmed yet
+	duplicate              // came before
+	before                 // older than the source's beginning
+)
+
+// sequence takes a packet's sequence number. ext is the extended one.
+func (r *reception) sequence(h header) (ext int64, o order) {
 	switch {
 	case !r.active:
-		return r.restart(h), true
+		return r.restart(h), inOrder
 	case h.ssrc != r.ssrc:
-		doubtful := r.hasPrevious && h.ssrc == r.previous && !r.ended
-		if doubtful && !r.proved(h) {
-			return 0, false
+		doubted := r.hasPrevious && h.ssrc == r.previous && !r.ended
+		if doubted && !r.proved(h) {
+			return 0, doubtful
 		}
-		return r.restart(h), true
+		return r.restart(h), inOrder
 	}
 
 	delta := int64(int16(h.sequence - uint16(r.highest)))
 	if delta > maxDropout || delta < -maxMisorder {
 		if !r.proved(h) {
-			return 0, false
+			return 0, doubtful
 		}
-		return r.restart(h), true
+		return r.restart(h), inOrder
 	}
 	r.probation.on = false
 	r.ended = false
 	ext = r.highest + delta
 	if ext > r.highest {
-		r.highest = ext
+		r.raise(ext)
+	} else if r.has(ext) {
+		r.received++ // a copy makes up for a loss (RFC 3550 appendix A.3)
+		return ext, duplicate
 	}
+	r.mark(ext)
 	r.received++
-	return ext, ext >= r.base
+	if ext < r.base {
+		return ext, before
+	}
+	return ext, inOrder
 }
+
+// raise makes ext the highest sequence number; those that it passes are missing.
+func (r *reception) raise(ext int64) {
+	if ext-r.highest >= seenWindow {
+		clear(r.seen[:])
+	} else {
+		for i := r.highest + 1; i <= ext; i++ {
+			r.seen[i%seenWindow/64] &^= 1 << (i % 64)
+		}
+	}
+	r.highest = ext
+}
+
+func (r *reception) has(ext int64) bool { return r.seen[ext%seenWindow/64]>>(ext%64)&1 == 1 }
+func (r *reception) mark(ext int64)     { r.seen[ext%seenWindow/64] |= 1 << (ext % 64) }
 
 func (r *reception) proved(h header) bool {
 	p := &r.probation
@@ -116,6 +152,8 @@ func (r *reception) restart(h header) int64 {
 	r.base = 1<<16 + int64(h.sequence)
 	r.highest = r.base
 	r.received = 1
+	clear(r.seen[:])
+	r.mark(r.base)
 	r.expectedPrior, r.receivedPrior = 0, 0
 	r.probation.on = false
 	r.anchored = false

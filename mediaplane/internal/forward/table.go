@@ -22,6 +22,12 @@ type Stream struct {
 	timedOut bool
 
 	reports reports
+
+	// calm counts the media packets since the last disturbance.
+	calm      int
+	calmSince time.Time
+	flaps     int
+	loan      *loan
 }
 
 // link is one output of a rule.
@@ -37,6 +43,7 @@ type Table struct {
 	rand    *rand.Rand
 	timeout time.Duration
 	streams []*Stream
+	ids     []string
 	byLeg   map[string][]*Stream
 	scratch []byte
 	nextRTC time.Time
@@ -50,9 +57,11 @@ func New(sink Sink, random *rand.Rand) *Table {
 
 // Apply makes the table as cfg says. Streams that stay keep their state.
 func (t *Table) Apply(cfg Config, now time.Time) {
+	t.ReclaimAll(now)
 	t.timeout = cfg.MediaTimeout
 	old := t.streams
 	t.streams = make([]*Stream, 0, len(cfg.Streams))
+	t.ids = make([]string, 0, len(cfg.Streams))
 	clear(t.byLeg)
 	byID := make(map[string]*Stream, len(cfg.Streams))
 	for _, c := range cfg.Streams {
@@ -73,7 +82,7 @@ func (t *Table) Apply(cfg Config, now time.Time) {
 			s.formats[c.Formats[j].PayloadType&0x7f] = &c.Formats[j]
 		}
 		s.links, s.fedBy = nil, nil
-		t.streams = append(t.streams, s)
+		t.streams, t.ids = append(t.streams, s), append(t.ids, c.ID)
 		t.byLeg[c.Leg] = append(t.byLeg[c.Leg], s)
 		byID[c.ID] = s
 	}
@@ -101,7 +110,7 @@ func (t *Table) Apply(cfg Config, now time.Time) {
 }
 
 func (t *Table) newStream(c StreamConfig, now time.Time) *Stream {
-	s := &Stream{quiet: now}
+	s := &Stream{quiet: now, calmSince: now}
 	s.out.ssrc = c.SSRC
 	for s.out.ssrc == 0 {
 		s.out.ssrc = t.rand.Uint32()
@@ -148,6 +157,9 @@ func (t *Table) Resume(leg string, ssrc uint32, index uint64) {
 		}
 	}
 }
+
+// Streams lists the IDs of the streams.
+func (t *Table) Streams() []string { return t.ids }
 
 // State is what a stream reports of itself.
 type State struct {

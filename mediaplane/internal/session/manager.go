@@ -77,6 +77,8 @@ type Manager struct {
 	log     *slog.Logger
 	metrics *Metrics
 	now     func() time.Time
+	mono    func() int64 // CLOCK_MONOTONIC in nanoseconds
+	random  func() *rand.Rand
 	sockets []*udp.Socket
 	mux     *mux
 	ports   *udp.Ports
@@ -90,12 +92,16 @@ type Manager struct {
 	draining bool
 	closed   bool
 	watched  time.Time
+	// adopted are the engine's plans of an earlier process, by session, until
+	// adoptUntil.
+	adopted    map[string][]fastpath.Adopted
+	adoptUntil time.Time
 }
 
 // New binds the node's shared sockets and starts to read them.
 func New(cfg Config) (*Manager, error) {
 	m := &Manager{
-		config: cfg, log: cfg.Logger, metrics: cfg.Metrics, now: time.Now,
+		config: cfg, log: cfg.Logger, metrics: cfg.Metrics, now: time.Now, mono: monotonic, random: unpredictable,
 		ports: udp.NewPorts(cfg.RTP, cfg.PortMin, cfg.PortMax, cfg.SocketBuffer/8),
 		hub:   newHub(cfg.WatchBuffer), sessions: map[string]*Session{},
 	}
@@ -116,8 +122,8 @@ func New(cfg Config) (*Manager, error) {
 	return m, nil
 }
 
-// random makes a generator that cannot be predicted from outside.
-func (m *Manager) random() *rand.Rand {
+// unpredictable makes a generator that cannot be predicted from outside.
+func unpredictable() *rand.Rand {
 	var seed [32]byte
 	_, _ = crand.Read(seed[:]) // never fails (crypto/rand)
 	return rand.New(rand.NewChaCha8(seed))
@@ -125,6 +131,7 @@ func (m *Manager) random() *rand.Rand {
 
 // Run ticks until ctx ends, then ends every session with reason "shutdown".
 func (m *Manager) Run(ctx context.Context) error {
+	m.adopt()
 	ticker := time.NewTicker(m.config.TickInterval)
 	defer ticker.Stop()
 	for {
@@ -149,6 +156,7 @@ func (m *Manager) tick(now time.Time) {
 		list = append(list, s)
 	}
 	m.mu.Unlock()
+	m.disown(now)
 	for _, s := range list {
 		if s.orphaned(now, watched) {
 			s.log.Warn("session orphaned: no control plane has watched it or applied a spec to it")
@@ -321,6 +329,12 @@ func (m *Manager) Capacity() *mediav1.Capacity {
 	return &mediav1.Capacity{
 		Sessions: uint32(len(m.sessions)), MaxSessions: uint32(m.config.MaxSessions), FreeRtpPorts: uint32(m.ports.Free()),
 	}
+}
+
+// offloads says whether the engine can take plans at all.
+func (m *Manager) offloads() bool {
+	_, null := m.config.Engine.(fastpath.User)
+	return !null
 }
 
 // Engine that forwards.

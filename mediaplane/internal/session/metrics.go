@@ -75,6 +75,28 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	return m
 }
 
+// offloaded makes the counting of packets that the engine forwards between legs.
+func (m *Metrics) offloaded(from, to leg) func(packets uint64) {
+	in, out := m.rtpIn, m.rtpOut
+	if _, browser := from.(*webrtcLeg); browser {
+		in = m.webrtcIn
+	}
+	if _, browser := to.(*webrtcLeg); browser {
+		out = m.webrtcOut
+	}
+	return func(packets uint64) {
+		in.Add(float64(packets))
+		out.Add(float64(packets))
+	}
+}
+
+// offloadedFailures counts packets that the engine dropped.
+func (m *Metrics) offloadedFailures(auth, replays uint64) {
+	m.auth.Add(float64(auth))
+	m.causes[dropAuth].Add(float64(auth))
+	m.causes[dropReplay].Add(float64(replays))
+}
+
 func (m *Metrics) drop(c cause) { m.causes[c].Inc() }
 
 // WatcherLost counts a watcher that was disconnected for being too slow.

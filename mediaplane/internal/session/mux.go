@@ -35,33 +35,36 @@ func newMux(sockets []*udp.Socket, metrics *Metrics, now func() time.Time) *mux 
 // serve reads one socket until it is closed.
 func (m *mux) serve(socket int) {
 	m.sockets[socket].Serve(func(b []byte, from netip.AddrPort) {
-		path := icelite.Path{Socket: socket, Remote: from}
-		kind := udp.Classify(b)
-		switch kind {
-		case udp.STUN:
-			m.check(b, path)
-			return
-		case udp.Unknown:
-			m.metrics.drop(dropUnknown)
-			return
-		}
-		m.mu.RLock()
-		leg := m.paths[path]
-		m.mu.RUnlock()
-		if leg == nil {
-			m.metrics.drop(dropSource)
-			return
-		}
-		switch kind {
-		case udp.DTLS:
-			leg.receiveDTLS(b)
-		case udp.RTP:
-			m.metrics.webrtcIn.Inc()
-			leg.receiveRTP(b, path)
-		case udp.RTCP:
-			leg.receiveRTCP(b)
-		}
+		m.receive(b, icelite.Path{Socket: socket, Remote: from})
 	}, func() { m.metrics.drop(dropOversize) })
+}
+
+func (m *mux) receive(b []byte, path icelite.Path) {
+	kind := udp.Classify(b)
+	switch kind {
+	case udp.STUN:
+		m.check(b, path)
+		return
+	case udp.Unknown:
+		m.metrics.drop(dropUnknown)
+		return
+	}
+	m.mu.RLock()
+	leg := m.paths[path]
+	m.mu.RUnlock()
+	if leg == nil {
+		m.metrics.drop(dropSource)
+		return
+	}
+	switch kind {
+	case udp.DTLS:
+		leg.receiveDTLS(b)
+	case udp.RTP:
+		m.metrics.webrtcIn.Inc()
+		leg.receiveRTP(b, path)
+	case udp.RTCP:
+		leg.receiveRTCP(b)
+	}
 }
 
 func (m *mux) check(b []byte, path icelite.Path) {

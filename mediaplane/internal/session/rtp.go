@@ -136,14 +136,13 @@ func (l *rtpLeg) receive(b []byte, from netip.AddrPort) {
 			s.node.metrics.drop(dropNoKeys)
 			return
 		}
-		plain, err := l.transform.Unprotect(s.plain[:0], b)
-		if err != nil {
-			s.refuse(l.name, b, err)
+		var ok bool
+		if b, ok = s.unprotect(l.name, l.transform, b); !ok {
 			return
 		}
-		b = plain
 	}
 	if !l.plan.strict && !l.latched.IsValid() && s.table.Valid(l.name, b) {
+		s.table.ReclaimLeg(l.name, s.node.now())
 		l.latched = from
 		s.log.Info("source latched", "leg", l.name, "remote", from.String())
 		s.emit(&mediav1.SessionEvent{Event: &mediav1.SessionEvent_SourceLatched{
@@ -180,6 +179,7 @@ func (l *rtpLeg) control(b []byte, from netip.AddrPort) {
 		l.foreign(nil)
 		return
 	}
+	s.sync()
 	if l.plan.secure != nil && udp.Classify(b) == udp.RTCP {
 		if l.transform == nil {
 			s.node.metrics.drop(dropNoKeys)
@@ -206,6 +206,26 @@ func (l *rtpLeg) remote() netip.AddrPort {
 		return l.latched
 	}
 	return l.plan.remote
+}
+
+// route of the leg. What it forwards must come from one address, and be known to.
+func (l *rtpLeg) route(receiving bool) (route, string) {
+	to := l.remote()
+	switch {
+	case receiving && !l.plan.strict && !l.latched.IsValid():
+		return route{}, "no source latched yet"
+	case !to.IsValid():
+		return route{}, "the far end has no address yet"
+	case l.plan.secure != nil && l.transform == nil:
+		return route{}, "no SRTP keys yet"
+	case l.plan.secure != nil && !l.rekeyed.IsZero():
+		return route{}, "SRTP keys are being changed"
+	}
+	r := route{local: l.pair.RTP.Local(), remote: to}
+	if l.plan.secure != nil {
+		r.srtp = l.transform
+	}
+	return r, ""
 }
 
 func (l *rtpLeg) remoteControl() netip.AddrPort {

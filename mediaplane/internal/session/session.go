@@ -21,6 +21,9 @@ import (
 // leg is one transport association.
 type leg interface {
 	id() string
+	// route answers how RTP reaches and leaves the leg, or what is still
+	// missing; receiving says that packets of the leg are to be forwarded.
+	route(receiving bool) (route, string)
 	start(now time.Time)
 	resume()
 	sendRTP(packet []byte, ssrc uint32, index uint64) forward.SendResult
@@ -50,6 +53,9 @@ type Session struct {
 	nextQuality    time.Time
 	nextCheckpoint time.Time
 
+	offloads map[string]*offload // by the stream that packets come from
+	refusals map[string]*refusal
+
 	source        netip.AddrPort // of the packet in work
 	plain, cipher []byte
 }
@@ -57,6 +63,7 @@ type Session struct {
 func newSession(node *Manager, id string) *Session {
 	s := &Session{
 		node: node, id: id, log: node.log.With("session", id), legs: map[string]leg{},
+		offloads: map[string]*offload{}, refusals: map[string]*refusal{},
 		plain: make([]byte, 0, udp.MaxPacket), cipher: make([]byte, 0, udp.MaxPacket+64),
 	}
 	s.table = forward.New(s, node.random())
@@ -73,6 +80,8 @@ func (s *Session) apply(p *Plan) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first := s.plan == nil
+	s.table.ReclaimAll(now)
+	clear(s.refusals)
 	old := s.legs
 	for _, id := range s.order {
 		if next[id] != old[id] {
@@ -106,6 +115,7 @@ func (s *Session) apply(p *Plan) error {
 		l.resume()
 	}
 	if first {
+		s.adopt(now)
 		s.nextQuality = now.Add(s.node.config.QualityInterval)
 		s.nextCheckpoint = now.Add(s.node.config.CheckpointInterval)
 		attrs := make([]any, 0, 2*len(p.labels))
@@ -208,6 +218,8 @@ func (s *Session) receive(leg string, packet []byte) {
 		s.node.metrics.drop(dropMalformed)
 	case forward.Doubtful:
 		s.node.metrics.drop(dropDoubtful)
+	case forward.Duplicate:
+		s.node.metrics.drop(dropDuplicate)
 	}
 }
 
@@ -218,6 +230,25 @@ func (s *Session) fail(leg, cause, reason string) {
 	s.emit(&mediav1.SessionEvent{Event: &mediav1.SessionEvent_LegFailed{
 		LegFailed: &mediav1.LegFailed{Leg: leg, Reason: reason},
 	}})
+}
+
+// unprotect decrypts an SRTP packet of a leg, or counts why not. The lock is held.
+func (s *Session) unprotect(leg string, t *srtp.Transform, b []byte) ([]byte, bool) {
+	if stream, lent := s.table.Lent(leg, b); lent {
+		// The engine left it to user space. Only who has the keys may take the
+		// stream from the engine.
+		if err := t.Authenticate(s.plain[:0], b); err != nil {
+			s.refuse(leg, b, err)
+			return nil, false
+		}
+		s.table.Reclaim(stream, s.node.now())
+	}
+	plain, err := t.Unprotect(s.plain[:0], b)
+	if err != nil {
+		s.refuse(leg, b, err)
+		return nil, false
+	}
+	return plain, true
 }
 
 // refuse counts a packet that could not be unprotected. The lock is held.
@@ -236,9 +267,11 @@ func (s *Session) refuse(leg string, packet []byte, err error) {
 func (s *Session) tick(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.plan == nil {
+	if s.plan == nil || s.removed {
 		return
 	}
+	s.sync()
+	s.offer(now)
 	s.table.Tick(now)
 	for _, l := range s.legs {
 		l.tick(now)
@@ -294,6 +327,7 @@ func (s *Session) end(reason string, epoch uint64) (*mediav1.SessionState, error
 	if s.plan == nil {
 		return nil, nil
 	}
+	s.table.ReclaimAll(s.node.now())
 	state := s.state()
 	for _, id := range s.order {
 		s.table.Bye(id)
@@ -311,6 +345,7 @@ func (s *Session) State() *mediav1.SessionState {
 	if s.plan == nil || s.removed {
 		return nil
 	}
+	s.sync()
 	return s.state()
 }
 
@@ -323,7 +358,6 @@ func (s *Session) state() *mediav1.SessionState {
 }
 
 func (s *Session) streamStates() []*mediav1.StreamState {
-	engine := s.node.config.Engine
 	list := make([]*mediav1.StreamState, 0, 2)
 	for _, st := range s.table.State() {
 		c := st.Counters
@@ -340,8 +374,9 @@ func (s *Session) streamStates() []*mediav1.StreamState {
 		if c.RoundTrip > 0 {
 			counters.RoundTrip = durationpb.New(c.RoundTrip)
 		}
+		engine, reason := s.engineOf(st.ID)
 		list = append(list, &mediav1.StreamState{
-			Id: st.ID, Ssrc: st.SSRC, Engine: engine.Name(), EngineReason: engine.Reason(), Counters: counters,
+			Id: st.ID, Ssrc: st.SSRC, Engine: engine, EngineReason: reason, Counters: counters,
 		})
 	}
 	return list

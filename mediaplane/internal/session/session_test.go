@@ -112,8 +112,7 @@ func count(list []*mediav1.SessionEvent, match func(*mediav1.SessionEvent) bool)
 
 const password = "thepasswordofthisside1"
 
-func dtlsIdentity(t *testing.T) *mediav1.DTLSIdentity {
-	t.Helper()
+func dtlsIdentity(t interface{ Fatal(...any) }) *mediav1.DTLSIdentity {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)

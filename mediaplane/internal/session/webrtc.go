@@ -150,11 +150,31 @@ func (l *webrtcLeg) checked(path icelite.Path, ufrag string, useCandidate bool) 
 }
 
 func (l *webrtcLeg) usePath() {
-	if path, ok := l.ice.Usable(); ok {
-		l.path.Store(&path)
+	path, ok := l.ice.Usable()
+	switch current := l.path.Load(); {
+	case current == nil && !ok, current != nil && ok && *current == path:
 		return
 	}
-	l.path.Store(nil)
+	l.session.table.ReclaimLeg(l.name, l.session.node.now())
+	if !ok {
+		l.path.Store(nil)
+		return
+	}
+	l.path.Store(&path)
+}
+
+// route of the leg: the selected path, with fresh consent and keys.
+func (l *webrtcLeg) route(bool) (route, string) {
+	path := l.path.Load()
+	switch {
+	case path == nil || !l.ice.Connected():
+		return route{}, "no path to the browser with consent"
+	case l.transform == nil:
+		return route{}, "no SRTP keys yet"
+	case !l.keyed || l.handshake != nil:
+		return route{}, "DTLS handshake in progress"
+	}
+	return route{local: l.session.node.sockets[path.Socket].Local(), remote: path.Remote, srtp: l.transform}, ""
 }
 
 // holds says whether the leg sends on a path with fresh consent.
@@ -217,6 +237,7 @@ func (l *webrtcLeg) shaken(attempt int, keys srtp.Keys, err error) {
 		l.fail("dtls", err.Error())
 		return
 	}
+	l.session.table.ReclaimLeg(l.name, l.session.node.now())
 	l.transform, l.keyed, l.keyedAt = transform, true, l.session.node.now()
 	l.session.table.Rekey(l.name)
 	if l.plan.client {

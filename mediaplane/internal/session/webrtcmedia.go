@@ -26,9 +26,8 @@ func (l *webrtcLeg) receiveRTP(b []byte, path icelite.Path) {
 		s.node.metrics.drop(dropNoKeys)
 		return
 	}
-	plain, err := l.transform.Unprotect(s.plain[:0], b)
-	if err != nil {
-		s.refuse(l.name, b, err)
+	plain, ok := s.unprotect(l.name, l.transform, b)
+	if !ok {
 		return
 	}
 	l.heard()
@@ -50,6 +49,7 @@ func (l *webrtcLeg) receiveRTCP(b []byte) {
 		return
 	}
 	l.heard()
+	s.sync()
 	if !s.table.ReceiveRTCP(l.name, plain, s.node.now()) {
 		s.node.metrics.drop(dropMalformed)
 	}

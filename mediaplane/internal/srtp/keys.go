@@ -63,6 +63,17 @@ func (p Profile) saltLen() int {
 	return 14
 }
 
+// TagLen is the size in bytes of the authentication tag of an SRTP packet.
+func (p Profile) TagLen() int {
+	switch p {
+	case AES128GCM, AES256GCM:
+		return 16
+	case AES128CMSHA1Tag32:
+		return 4
+	}
+	return 10
+}
+
 // MasterLen is the size in bytes of a master key followed by its salt.
 func (p Profile) MasterLen() int { return p.keyLen() + p.saltLen() }
 

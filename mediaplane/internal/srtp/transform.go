@@ -22,7 +22,8 @@ var (
 )
 
 const (
-	// replayWindow in packets (RFC 3711 section 3.3.2 asks for at least 64).
+	// replayWindow of SRTCP in packets (RFC 3711 section 3.3.2 asks for at
+	// least 64).
 	replayWindow = 512
 	// restoreJump is added to the index of a restored outgoing source. The
 	// checkpoint that it comes from can be old; the jump is larger than what a
@@ -35,7 +36,6 @@ const (
 	// changes its SSRC with every packet must not fill the node.
 	maxSources = 1024
 
-	maxIndex     = 1<<48 - 1
 	maxRTCPIndex = 1<<31 - 1
 )
 
@@ -56,9 +56,9 @@ type Transform struct {
 	out  *srtp.Context
 	in   *receiver
 
-	sent   map[uint32]*sentSource
+	sent   map[uint32]*source
 	header rtp.Header
-	// replayed is set by the replay detectors of in, which do not tell
+	// replayed is set by the SRTCP replay detectors of in, which do not tell
 	// otherwise why a packet was refused.
 	replayed bool
 	// before takes what the peer protected with the keys before the present
@@ -69,19 +69,18 @@ type Transform struct {
 // receiver is the incoming direction under one master key.
 type receiver struct {
 	context *srtp.Context
-	sources map[uint32]*receivedSource
+	sources map[uint32]*source
 }
 
-type sentSource struct {
+// source is one SSRC of one direction.
+type source struct {
 	window Window
-}
-
-type receivedSource struct {
-	index uint64
-	// restored: the rollover counter comes from another node, no packet has
-	// confirmed it here yet, and nothing up to floor is accepted again.
-	restored bool
-	floor    uint64
+	// newest index that is known. It is ahead of the window while somebody else
+	// protects or unprotects packets of the source.
+	newest uint64
+	// foreign: newest was not reached here, so the rollover counter of the
+	// context has to be set.
+	foreign bool
 }
 
 // NewTransform makes the transforms of keys. Sources of an association that was
@@ -100,14 +99,10 @@ func NewTransform(keys Keys, sources []Source) (*Transform, error) {
 	}
 	for _, s := range sources {
 		if !s.Outgoing {
-			t.in.sources[s.SSRC] = &receivedSource{index: s.Index, restored: true, floor: s.Index}
+			t.in.sources[s.SSRC] = restored(s.Index)
 			continue
 		}
-		next := s.Index + restoreJump
-		state := &sentSource{}
-		state.window.Accept(next)
-		t.sent[s.SSRC] = state
-		t.out.SetROC(s.SSRC, uint32(next>>16))
+		t.sent[s.SSRC] = restored(s.Index + restoreJump)
 		t.out.SetIndex(s.SSRC, s.RTCPIndex+restoreRTCPJump)
 	}
 	return t, nil
@@ -119,18 +114,18 @@ func (t *Transform) sendWith(keys Keys) error {
 	if err != nil {
 		return fmt.Errorf("SRTP context for sending: %w", err)
 	}
-	t.out, t.sent = out, map[uint32]*sentSource{}
+	t.out, t.sent = out, map[uint32]*source{}
 	return nil
 }
 
 func (t *Transform) receiver(keys Keys) (*receiver, error) {
 	n := keys.Profile.keyLen()
 	in, err := srtp.CreateContext(keys.Remote[:n], keys.Remote[n:], keys.Profile.context(),
-		srtp.SRTPReplayDetectorFactory(t.detector(maxIndex)), srtp.SRTCPReplayDetectorFactory(t.detector(maxRTCPIndex)))
+		srtp.SRTCPReplayDetectorFactory(t.detector(maxRTCPIndex)))
 	if err != nil {
 		return nil, fmt.Errorf("SRTP context for receiving: %w", err)
 	}
-	return &receiver{context: in, sources: map[uint32]*receivedSource{}}, nil
+	return &receiver{context: in, sources: map[uint32]*source{}}, nil
 }
 
 // Rekey changes to other keys. A direction whose master key stays goes on as it
@@ -164,6 +159,14 @@ func (t *Transform) Rekey(keys Keys) (sends bool, err error) {
 // Retire forgets the keys before the present ones.
 func (t *Transform) Retire() { t.before = nil }
 
+// restored is a source that came to index elsewhere: whatever is not newer counts
+// as used.
+func restored(index uint64) *source {
+	s := &source{newest: index, foreign: true}
+	s.window.Fill(index)
+	return s
+}
+
 // Keys of the association.
 func (t *Transform) Keys() Keys { return t.keys }
 
@@ -174,7 +177,7 @@ func (t *Transform) Resume(ssrc uint32) (index uint64, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	return s.window.Newest(), true
+	return s.newest, true
 }
 
 // Protect encrypts an RTP packet into dst. index is its 48-bit packet index,
@@ -182,13 +185,17 @@ func (t *Transform) Resume(ssrc uint32) (index uint64, ok bool) {
 func (t *Transform) Protect(dst, packet []byte, ssrc uint32, index uint64) ([]byte, error) {
 	s := t.sent[ssrc]
 	if s == nil {
-		s = &sentSource{}
+		s = &source{foreign: true}
 		t.sent[ssrc] = s
-		t.out.SetROC(ssrc, uint32(index>>16))
 	}
 	if !s.window.Accept(index) {
 		return nil, ErrDuplicate
 	}
+	if s.foreign {
+		t.out.SetROC(ssrc, uint32(index>>16))
+		s.foreign = false
+	}
+	s.newest = max(s.newest, index)
 	return t.out.EncryptRTP(dst, packet, &t.header)
 }
 
@@ -199,59 +206,114 @@ func (t *Transform) ProtectRTCP(dst, packet []byte) ([]byte, error) {
 
 // Unprotect decrypts an SRTP packet into dst: ErrReplay, ErrAuth.
 func (t *Transform) Unprotect(dst, packet []byte) ([]byte, error) {
-	if _, err := t.header.Unmarshal(packet); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrAuth, err)
+	plain, by, index, err := t.open(dst, packet)
+	if err != nil {
+		return nil, err
 	}
-	plain, err := t.unprotect(t.in, dst, packet)
+	s := by.sources[t.header.SSRC]
+	if s == nil {
+		s = &source{}
+		by.sources[t.header.SSRC] = s
+	}
+	s.window.Accept(index)
+	s.newest, s.foreign = max(s.newest, index), false
+	return plain, nil
+}
+
+// Authenticate says whether Unprotect would accept a packet, which stays new.
+// scratch is overwritten.
+func (t *Transform) Authenticate(scratch, packet []byte) error {
+	_, _, _, err := t.open(scratch, packet)
+	return err
+}
+
+// open decrypts a packet, and tells under which keys and with which index.
+func (t *Transform) open(dst, packet []byte) (plain []byte, by *receiver, index uint64, err error) {
+	if _, err := t.header.Unmarshal(packet); err != nil {
+		return nil, nil, 0, fmt.Errorf("%w: %w", ErrAuth, err)
+	}
+	plain, index, err = t.openBy(t.in, dst, packet)
 	if t.before == nil || !errors.Is(err, ErrAuth) {
-		return plain, err
+		return plain, t.in, index, err
 	}
 	ssrc, seq := t.header.SSRC, t.header.SequenceNumber
-	if old := t.before.sources[ssrc]; old != nil && t.in.sources[ssrc] == nil && old.index>>16 != 0 {
+	if old := t.before.sources[ssrc]; old != nil && t.in.sources[ssrc] == nil && old.newest>>16 != 0 {
 		// Some peers let the rollover counter go on over a change of keys.
-		t.in.context.SetROC(ssrc, uint32(Nearest(old.index, seq)>>16))
-		if plain, err := t.unprotect(t.in, dst, packet); err == nil {
-			t.in.sources[ssrc].index = Nearest(old.index, seq)
-			return plain, nil
+		index = Nearest(old.newest, seq)
+		t.in.context.SetROC(ssrc, uint32(index>>16))
+		if plain, err := t.in.context.DecryptRTP(dst, packet, &t.header); err == nil {
+			return plain, t.in, index, nil
 		}
 		t.in.context.SetROC(ssrc, 0)
 	}
-	if plain, oldErr := t.unprotect(t.before, dst, packet); !errors.Is(oldErr, ErrAuth) {
-		return plain, oldErr
+	plain, index, oldErr := t.openBy(t.before, dst, packet)
+	if errors.Is(oldErr, ErrAuth) {
+		return nil, nil, 0, err
 	}
-	return nil, err
+	return plain, t.before, index, oldErr
 }
 
-func (t *Transform) unprotect(r *receiver, dst, packet []byte) ([]byte, error) {
+func (t *Transform) openBy(r *receiver, dst, packet []byte) (plain []byte, index uint64, err error) {
 	ssrc, seq := t.header.SSRC, t.header.SequenceNumber
-	state := r.sources[ssrc]
-	if state != nil && state.restored {
-		index := Nearest(state.index, seq)
-		if index <= state.floor {
-			return nil, ErrReplay
+	index = uint64(seq)
+	switch s := r.sources[ssrc]; {
+	case s != nil:
+		if index = Nearest(s.newest, seq); !s.window.Fresh(index) {
+			return nil, 0, ErrReplay
 		}
-		r.context.SetROC(ssrc, uint32(index>>16))
-	}
-	if state == nil && len(r.sources) >= maxSources {
-		return nil, fmt.Errorf("%w: more than %d sources", ErrAuth, maxSources)
-	}
-	t.replayed = false
-	plain, err := r.context.DecryptRTP(dst, packet, &t.header)
-	if err != nil {
-		if t.replayed {
-			return nil, ErrReplay
+		if s.foreign {
+			r.context.SetROC(ssrc, uint32(index>>16))
 		}
-		return nil, fmt.Errorf("%w: %w", ErrAuth, err)
+	case len(r.sources) >= maxSources:
+		return nil, 0, fmt.Errorf("%w: more than %d sources", ErrAuth, maxSources)
 	}
-	if state == nil {
-		state = &receivedSource{index: uint64(seq)}
-		r.sources[ssrc] = state
+	if plain, err = r.context.DecryptRTP(dst, packet, &t.header); err != nil {
+		return nil, 0, fmt.Errorf("%w: %w", ErrAuth, err)
 	}
-	state.restored = false
-	if index := Nearest(state.index, seq); index > state.index {
-		state.index = index
+	return plain, index, nil
+}
+
+// Received is the newest index of a source that packets come from.
+func (t *Transform) Received(ssrc uint32) (index uint64, ok bool) {
+	s := t.in.sources[ssrc]
+	if s == nil {
+		return 0, false
 	}
-	return plain, nil
+	return s.newest, true
+}
+
+// Follow notes that somebody else, who has the same keys, has brought a source to
+// index.
+func (t *Transform) Follow(ssrc uint32, outgoing bool, index uint64) {
+	if s := t.source(ssrc, outgoing); s != nil && index > s.newest {
+		s.newest, s.foreign = index, true
+	}
+}
+
+// Restore makes a source go on after index exactly: it is known that nobody else
+// uses a later one, and whatever is not newer counts as used.
+func (t *Transform) Restore(ssrc uint32, outgoing bool, index uint64) {
+	if outgoing {
+		t.sent[ssrc] = restored(index)
+		return
+	}
+	t.in.sources[ssrc] = restored(index)
+}
+
+// Take goes on from where somebody else has brought a source, who had it from
+// floor on: of the indices in between those count as used that used says.
+func (t *Transform) Take(ssrc uint32, outgoing bool, floor, index uint64, used func(uint64) bool) {
+	t.Follow(ssrc, outgoing, index)
+	if s := t.source(ssrc, outgoing); s != nil {
+		s.window.Merge(floor, index, used)
+	}
+}
+
+func (t *Transform) source(ssrc uint32, outgoing bool) *source {
+	if outgoing {
+		return t.sent[ssrc]
+	}
+	return t.in.sources[ssrc]
 }
 
 // UnprotectRTCP decrypts an SRTCP packet into dst: ErrReplay, ErrAuth.
@@ -280,10 +342,10 @@ func (t *Transform) Sources() []Source {
 	list := make([]Source, 0, len(t.sent)+len(t.in.sources))
 	for ssrc, s := range t.sent {
 		rtcp, _ := t.out.Index(ssrc)
-		list = append(list, Source{SSRC: ssrc, Outgoing: true, Index: s.window.Newest(), RTCPIndex: rtcp})
+		list = append(list, Source{SSRC: ssrc, Outgoing: true, Index: s.newest, RTCPIndex: rtcp})
 	}
 	for ssrc, s := range t.in.sources {
-		list = append(list, Source{SSRC: ssrc, Index: s.index})
+		list = append(list, Source{SSRC: ssrc, Index: s.newest})
 	}
 	return list
 }
@@ -333,51 +395,4 @@ func Nearest(known uint64, seq uint16) uint64 {
 		return known&^0xffff | uint64(seq)
 	}
 	return uint64(int64(known) + delta)
-}
-
-// windowSize in packets; a power of two.
-const windowSize = 1024
-
-// Window remembers which of the newest indices were used.
-type Window struct {
-	newest  uint64
-	started bool
-	bits    [windowSize / 64]uint64
-}
-
-// Newest index accepted.
-func (w *Window) Newest() uint64 { return w.newest }
-
-// Accept reports whether index is new, and notes it. Indices that fell out of
-// the window are never accepted.
-func (w *Window) Accept(index uint64) bool {
-	switch {
-	case !w.started:
-		w.started = true
-		w.newest = index
-	case index > w.newest:
-		if index-w.newest >= windowSize {
-			clear(w.bits[:])
-		} else {
-			for i := w.newest + 1; i < index; i++ {
-				w.clear(i)
-			}
-		}
-		w.newest = index
-	case w.newest-index >= windowSize || w.has(index):
-		return false
-	}
-	slot := index % windowSize
-	w.bits[slot/64] |= 1 << (slot % 64)
-	return true
-}
-
-func (w *Window) has(index uint64) bool {
-	slot := index % windowSize
-	return w.bits[slot/64]&(1<<(slot%64)) != 0
-}
-
-func (w *Window) clear(index uint64) {
-	slot := index % windowSize
-	w.bits[slot/64] &^= 1 << (slot % 64)
 }

@@ -31,10 +31,6 @@ LIMIT 1;
 -- name: DeleteSessionsEndedBefore :exec
 DELETE FROM media_sessions WHERE ended_at > 0 AND ended_at < sqlc.arg(until);
 
--- name: DeleteSequencesOfSessionsEndedBefore :exec
-DELETE FROM event_sequences
-WHERE (tenant, session_id) IN (SELECT m.tenant, m.id FROM media_sessions m WHERE m.ended_at > 0 AND m.ended_at < sqlc.arg(until));
-
 -- name: InsertCall :execrows
 INSERT INTO calls (tenant, id, sip_call_id, local_tag, created_at, data, version)
 VALUES ($1, $2, $3, $4, $5, $6, 0)

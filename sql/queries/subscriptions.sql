@@ -14,9 +14,6 @@ SET device_id = sqlc.arg(device_id), registration_id = sqlc.arg(registration_id)
 WHERE tenant = sqlc.arg(tenant) AND id = sqlc.arg(id)
   AND version = CASE WHEN CAST(sqlc.arg(seen) AS BIGINT) < 0 THEN version ELSE CAST(sqlc.arg(seen) AS BIGINT) END;
 
--- name: SubscriptionVersion :one
-SELECT version FROM subscriptions WHERE tenant = $1 AND id = $2;
-
 -- name: Subscription :one
 SELECT * FROM subscriptions WHERE tenant = $1 AND id = $2;
 
@@ -53,9 +50,6 @@ DELETE FROM subscriptions
 WHERE ended_at > 0 AND ended_at < sqlc.arg(until)
   AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.tenant = subscriptions.tenant AND o.subscription = subscriptions.id)
 RETURNING tenant, id;
-
--- name: DeleteSequencesOf :exec
-DELETE FROM event_sequences WHERE tenant = $1 AND subscription_id = $2;
 
 -- name: DeleteQueue :exec
 DELETE FROM outbox_queues WHERE tenant = $1 AND subscription = $2;

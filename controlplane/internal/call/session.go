@@ -1,6 +1,9 @@
 package call
 
-import "time"
+import (
+	"maps"
+	"time"
+)
 
 // CallType of a session.
 type CallType string
@@ -45,9 +48,27 @@ type MediaSession struct {
 	EndedAt    time.Time
 	// Released: the app has deleted the session and sees it no more.
 	Released bool
+	// Told counts the events about the session by subscription; nil before the
+	// first.
+	Told *Told
 	// Version grows with each stored change; a store refuses to overwrite a
 	// version other than the one that was read.
 	Version int64
+}
+
+// Told is a count of events by subscription. One that a session points to is never
+// changed, so that sessions can be copied and compared.
+type Told map[string]int32
+
+// Tell counts one more event to a subscription: 1, 2, 3 …
+func (m *MediaSession) Tell(subscriptionID string) (sequence int32) {
+	told := Told{}
+	if m.Told != nil {
+		told = maps.Clone(*m.Told)
+	}
+	told[subscriptionID]++
+	m.Told = &told
+	return told[subscriptionID]
 }
 
 // Move changes the status, or answers IncompatibleState and changes nothing.

@@ -36,7 +36,6 @@ type fakeRows struct {
 	sessions      map[string]string
 	calls         map[string]string
 	subscriptions map[string]string
-	sequences     map[[2]string]int32
 	outbox        map[string][]call.Event
 }
 
@@ -47,7 +46,7 @@ func newFakeStore() *fakeStore {
 	s := &fakeStore{}
 	s.contents.Store(&fakeRows{
 		registrations: map[string]call.Registration{}, sessions: map[string]string{}, calls: map[string]string{},
-		subscriptions: map[string]string{}, sequences: map[[2]string]int32{}, outbox: map[string][]call.Event{},
+		subscriptions: map[string]string{}, outbox: map[string][]call.Event{},
 	})
 	s.fakeView = fakeView{s.contents.Load}
 	return s
@@ -56,7 +55,7 @@ func newFakeStore() *fakeStore {
 func (r *fakeRows) clone() *fakeRows {
 	return &fakeRows{
 		registrations: maps.Clone(r.registrations), sessions: maps.Clone(r.sessions), calls: maps.Clone(r.calls),
-		subscriptions: maps.Clone(r.subscriptions), sequences: maps.Clone(r.sequences), outbox: maps.Clone(r.outbox),
+		subscriptions: maps.Clone(r.subscriptions), outbox: maps.Clone(r.outbox),
 	}
 }
 
@@ -362,12 +361,6 @@ func (r fakeView) DeleteSubscriptionsEndedBefore(_ context.Context, t time.Time)
 		return s.State != call.SubscriptionActive && s.ExpiresAt.Before(t)
 	})
 	return nil
-}
-
-func (r fakeView) NextSequence(_ context.Context, session, subscription string) (int32, error) {
-	key := [2]string{session, subscription}
-	r.rows().sequences[key]++
-	return r.rows().sequences[key], nil
 }
 
 func (r fakeView) Enqueue(_ context.Context, subscription string, e call.Event) error {

@@ -16,8 +16,9 @@ import (
 type liveCall struct {
 	mu sync.Mutex
 	Call
-	// inserted: the record is in the store.
+	// inserted: the record is in the store; record is how it has it, encoded.
 	inserted bool
+	record   []byte
 	// sessions of all devices; stored is how the store has them.
 	sessions []*call.MediaSession
 	stored   map[string]call.MediaSession

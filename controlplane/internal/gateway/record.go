@@ -7,35 +7,48 @@ import (
 )
 
 // recordSession enqueues an event about a media session for every subscription
-// that wants it.
+// that wants it, and counts it in the session.
 func (g *Gateway) recordSession(ctx context.Context, tx Tx, m *call.MediaSession, t call.EventType, change call.SessionChange) error {
-	return g.record(ctx, tx, m.Owner, m.DeviceID, m.RegistrationID, m.ID, call.Event{Type: t, Session: &change})
+	about := subject{m.Owner, m.DeviceID, m.RegistrationID, m.ID}
+	return g.record(ctx, tx, about, t, func(s call.Subscription) call.Event {
+		told := change
+		told.Sequence = m.Tell(s.ID)
+		return call.Event{Session: &told}
+	})
 }
 
-// record enqueues one event for every subscription that wants it. The last event
+// recordEnd enqueues the event of a registration's end.
+func (g *Gateway) recordEnd(ctx context.Context, tx Tx, r call.Registration, end *call.RegistrationEnd) error {
+	about := subject{r.Owner, r.DeviceID, r.ID, ""}
+	return g.record(ctx, tx, about, call.RegistrationEnds, func(call.Subscription) call.Event {
+		return call.Event{Registration: end}
+	})
+}
+
+// subject is what an event is about.
+type subject struct {
+	owner                         call.Owner
+	device, registration, session string
+}
+
+// record enqueues an event for every subscription that wants it. The last event
 // that a subscription may get is followed by its end.
-func (g *Gateway) record(ctx context.Context, tx Tx, owner call.Owner, device, registration, session string, e call.Event) error {
-	subscriptions, err := tx.SubscriptionsFor(ctx, owner, device)
+func (g *Gateway) record(ctx context.Context, tx Tx, about subject, t call.EventType, event func(call.Subscription) call.Event) error {
+	subscriptions, err := tx.SubscriptionsFor(ctx, about.owner, about.device)
 	if err != nil {
 		return err
 	}
-	e.Time = g.now()
+	now := g.now()
 	for _, s := range subscriptions {
-		if !s.Wants(e.Type, device, owner, registration, session) {
+		if !s.Wants(t, about.device, about.owner, about.registration, about.session) {
 			continue
 		}
-		e.ID = newID()
-		if e.Session != nil {
-			change := *e.Session
-			if change.Sequence, err = tx.NextSequence(ctx, session, s.ID); err != nil {
-				return err
-			}
-			e.Session = &change
-		}
+		e := event(s)
+		e.ID, e.Type, e.Time = newID(), t, now
 		if err := tx.Enqueue(ctx, s.ID, e); err != nil {
 			return err
 		}
-		g.metrics.events.WithLabelValues(string(e.Type)).Inc()
+		g.metrics.events.WithLabelValues(string(t)).Inc()
 		if s.MaxEvents == 0 {
 			continue
 		}

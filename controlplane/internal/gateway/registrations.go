@@ -232,8 +232,7 @@ func (g *Gateway) removeRegistration(ctx context.Context, r call.Registration, e
 			return ErrConflict
 		}
 		if end != nil {
-			err := g.record(ctx, tx, r.Owner, r.DeviceID, r.ID, "", call.Event{Type: call.RegistrationEnds, Registration: end})
-			if err != nil {
+			if err := g.recordEnd(ctx, tx, r, end); err != nil {
 				return err
 			}
 		}

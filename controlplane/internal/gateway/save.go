@@ -1,8 +1,12 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
 )
@@ -22,32 +26,41 @@ func (g *Gateway) save(ctx context.Context, lc *liveCall, notices ...notice) err
 func (g *Gateway) saveIf(ctx context.Context, lc *liveCall, allowed func(context.Context, Tx) error, notices ...notice) error {
 	ctx = context.WithoutCancel(ctx)
 	lc.pending = append(lc.pending, notices...)
+	record, err := json.Marshal(lc.Call)
+	if err != nil {
+		return fmt.Errorf("encode call %s: %w", lc.ID, err)
+	}
+	changed := !bytes.Equal(record, lc.record)
 	var written []call.MediaSession
-	err := g.store.Update(ctx, func(tx Tx) (err error) {
+	err = g.store.Update(ctx, func(tx Tx) (err error) {
 		if allowed != nil {
 			if err := allowed(ctx, tx); err != nil {
 				return err
 			}
 		}
-		if err := g.saveRecord(ctx, tx, lc); err != nil {
+		if err := saveRecord(ctx, tx, lc, changed); err != nil {
 			return err
 		}
-		if written, err = saveSessions(ctx, tx, lc); err != nil {
-			return err
+		sessions := make([]call.MediaSession, len(lc.sessions))
+		for i, m := range lc.sessions {
+			sessions[i] = *m
 		}
 		for _, n := range lc.pending {
-			if err := g.recordSession(ctx, tx, n.session, n.kind, n.change); err != nil {
+			m := &sessions[slices.Index(lc.sessions, n.session)]
+			if err := g.recordSession(ctx, tx, m, n.kind, n.change); err != nil {
 				return err
 			}
 		}
-		return nil
+		written, err = saveSessions(ctx, tx, sessions, lc.stored)
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	lc.inserted, lc.pending = true, nil
+	lc.inserted, lc.record, lc.pending = true, record, nil
 	for _, now := range written {
-		lc.session(now.ID).Version = now.Version
+		m := lc.session(now.ID)
+		m.Version, m.Told = now.Version, now.Told
 		lc.stored[now.ID] = now
 	}
 	return nil
@@ -55,17 +68,16 @@ func (g *Gateway) saveIf(ctx context.Context, lc *liveCall, allowed func(context
 
 // saveSessions writes the sessions that are not as the store has them, and
 // answers them as it has them then.
-func saveSessions(ctx context.Context, tx Tx, lc *liveCall) (written []call.MediaSession, err error) {
-	for _, m := range lc.sessions {
-		before, known := lc.stored[m.ID]
-		if known && before == *m {
+func saveSessions(ctx context.Context, tx Tx, sessions []call.MediaSession, stored map[string]call.MediaSession) (written []call.MediaSession, err error) {
+	for _, m := range sessions {
+		before, known := stored[m.ID]
+		if known && before == m {
 			continue
 		}
-		now := *m
 		if known {
-			err = tx.UpdateSession(ctx, &now)
+			err = tx.UpdateSession(ctx, &m)
 		} else {
-			err = tx.InsertSession(ctx, now)
+			err = tx.InsertSession(ctx, m)
 		}
 		if known && before.Status.Final() && errors.Is(err, ErrNotFound) {
 			// Over for so long that it was forgotten, while its call goes on.
@@ -74,12 +86,12 @@ func saveSessions(ctx context.Context, tx Tx, lc *liveCall) (written []call.Medi
 		if err != nil {
 			return nil, err
 		}
-		written = append(written, now)
+		written = append(written, m)
 	}
 	return written, nil
 }
 
-func (g *Gateway) saveRecord(ctx context.Context, tx Tx, lc *liveCall) error {
+func saveRecord(ctx context.Context, tx Tx, lc *liveCall, changed bool) error {
 	switch {
 	case lc.over && lc.inserted:
 		err := tx.DeleteCall(ctx, lc.ID)
@@ -89,8 +101,10 @@ func (g *Gateway) saveRecord(ctx context.Context, tx Tx, lc *liveCall) error {
 		return err
 	case lc.over:
 		return nil
-	case lc.inserted:
+	case !lc.inserted:
+		return tx.InsertCall(ctx, lc.Call)
+	case changed:
 		return tx.UpdateCall(ctx, lc.Call)
 	}
-	return tx.InsertCall(ctx, lc.Call)
+	return nil
 }

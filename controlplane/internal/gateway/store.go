@@ -87,8 +87,6 @@ type Tx interface {
 	// deliveries are done.
 	DeleteSubscriptionsEndedBefore(ctx context.Context, t time.Time) error
 
-	// NextSequence counts the events of a session to a subscription: 1, 2, 3 …
-	NextSequence(ctx context.Context, sessionID, subscriptionID string) (int32, error)
 	// Enqueue puts an event at the end of its subscription's queue.
 	Enqueue(ctx context.Context, subscriptionID string, e call.Event) error
 
@@ -125,20 +123,26 @@ type Delivery struct {
 }
 
 // Outbox is the queue of recorded events, as the Notification Service sees it.
-// Only the oldest event of a subscription can be claimed, which keeps the order.
+// Only the oldest event of a subscription can be leased, which keeps the order.
 type Outbox interface {
+	// Receive has what this process records, or lets through by Done, leased to
+	// it from the start and handed to take once it is stored; take must not wait
+	// for anything. Until then, and with a nil take, such events are left to be
+	// claimed.
+	Receive(lease time.Duration, take func(Delivery))
 	// Claim leases up to limit deliveries that are due. A lease that runs out
 	// makes a delivery claimable again.
 	Claim(ctx context.Context, lease time.Duration, limit int) ([]Delivery, error)
 	// Done removes a delivered or given-up event.
 	Done(ctx context.Context, id string) error
-	// Retry makes it due again after a delay.
+	// Retry makes it due again after a delay; with none, whoever can deliver it
+	// is woken.
 	Retry(ctx context.Context, id string, after time.Duration) error
 	// Discard drops all that is queued for a subscription.
 	Discard(ctx context.Context, subscriptionID string) error
 	// NextDue is how long until the next delivery is due; ok is false when the
 	// queue is empty.
 	NextDue(ctx context.Context) (wait time.Duration, ok bool, err error)
-	// Wake is signalled when events may have been enqueued, by any process.
+	// Wake is signalled when there may be something to claim, by any process.
 	Wake() <-chan struct{}
 }

@@ -176,6 +176,7 @@ func (n *Notifier) retry(d gateway.Delivery, after time.Duration) {
 	if err := n.outbox.Retry(ctx, d.ID, after); err != nil {
 		n.log.Error("a notification could not be put off and waits for its lease to end", "subscription", d.Subscription.ID, "event", d.Event.ID, "error", err)
 	}
+	n.lookIn(after)
 }
 
 // parseRetryAfter reads seconds or a date (RFC 9110 10.2.3); 0 when there is

@@ -4,7 +4,7 @@
 // Invariants:
 //   - The events of one subscription arrive in the order in which they were
 //     recorded, the next one only after the one before it was accepted, refused
-//     or given up. The outbox sees to that by letting only the oldest be claimed.
+//     or given up. The outbox sees to that by letting only the oldest be leased.
 //   - A delivery is repeated until one of these is the case, also when a process
 //     dies; a sink may thus see an event twice, with the same id.
 //   - A slow or dead sink delays nobody else: each origin has a lane of its own

@@ -30,7 +30,7 @@ type lane struct {
 
 type waiter struct {
 	gateway.Delivery
-	claimed time.Time
+	leased time.Time
 }
 
 func (n *Notifier) width(l *lane) int {
@@ -40,10 +40,17 @@ func (n *Notifier) width(l *lane) int {
 	return n.config.PerHost
 }
 
-// admit starts a delivery, lets it wait in its lane, or gives it back.
-func (n *Notifier) admit(ctx context.Context, d gateway.Delivery, now time.Time) {
-	name := laneOf(d.Subscription.Sink.URL)
+// take starts a delivery that is leased, lets it wait in its lane, or gives it
+// back.
+func (n *Notifier) take(d gateway.Delivery) {
+	name, now := laneOf(d.Subscription.Sink.URL), time.Now()
 	n.mu.Lock()
+	if n.life == nil {
+		// Run has ended meanwhile and waits for nothing any more.
+		n.mu.Unlock()
+		n.retry(d, 0)
+		return
+	}
 	defer n.mu.Unlock()
 	l := n.lanes[name]
 	if l == nil {
@@ -53,7 +60,7 @@ func (n *Notifier) admit(ctx context.Context, d gateway.Delivery, now time.Time)
 	n.count(1)
 	switch {
 	case l.busy < n.width(l) && n.busy < n.config.Concurrency:
-		n.start(ctx, name, l, d)
+		n.start(n.life, name, l, d)
 	case l.busy > 0 && len(l.waiting) < waitingRoom:
 		l.waiting = append(l.waiting, waiter{d, now})
 	default:
@@ -86,7 +93,7 @@ func (n *Notifier) next(ctx context.Context, name string, l *lane) {
 	for len(l.waiting) > 0 && l.busy < n.width(l) && n.busy < n.config.Concurrency && ctx.Err() == nil {
 		w := l.waiting[0]
 		l.waiting = l.waiting[1:]
-		if time.Since(w.claimed) > n.lease-n.config.Timeout-finishWithin {
+		if time.Since(w.leased) > n.lease-n.config.Timeout-finishWithin {
 			n.count(-1)
 			continue
 		}
@@ -110,10 +117,8 @@ func (n *Notifier) tidy(name string, l *lane) {
 	}
 }
 
-// release gives back what waits when Run ends.
+// release gives back what waits, with the lock held.
 func (n *Notifier) release() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	for _, l := range n.lanes {
 		for _, w := range l.waiting {
 			n.giveBack(w.Delivery, 0)
@@ -132,15 +137,12 @@ func (n *Notifier) giveBack(d gateway.Delivery, after time.Duration) {
 	})
 }
 
-// count keeps the number of claimed deliveries, with the lock held.
+// count keeps the number of leased deliveries, with the lock held.
 func (n *Notifier) count(change int) {
-	n.claimed += change
-	n.metrics.queue.Set(float64(n.claimed))
-	if n.claimed == 0 {
-		select {
-		case n.idle <- struct{}{}:
-		default:
-		}
+	n.held += change
+	n.metrics.queue.Set(float64(n.held))
+	if n.held == 0 && n.flushing {
+		signal(n.look)
 	}
 }
 

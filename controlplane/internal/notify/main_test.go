@@ -32,6 +32,8 @@ type outbox struct {
 	subs   map[string]call.Subscription
 	wake   chan struct{}
 	ended  []string
+	lease  time.Duration
+	take   func(gateway.Delivery)
 }
 
 type queued struct {
@@ -45,15 +47,48 @@ func newOutbox() *outbox {
 	return &outbox{queues: map[string][]*queued{}, subs: map[string]call.Subscription{}, wake: make(chan struct{}, 1)}
 }
 
+// add records events, and hands over what it can as the stored queue does.
 func (o *outbox) add(s call.Subscription, events ...string) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	o.subs[s.ID] = s
 	for _, id := range events {
 		e := call.Event{ID: id, Type: call.SessionStatus, Time: time.Now(), Session: &call.SessionChange{Status: call.Ringing, CallID: "call-1"}}
 		o.queues[s.ID] = append(o.queues[s.ID], &queued{event: e, since: time.Now()})
 	}
-	o.signal()
+	if len(o.queues[s.ID]) > len(events) || len(events) == 0 {
+		o.mu.Unlock()
+		return
+	}
+	o.handOver(s.ID)
+}
+
+// handOver gives a new head to the receiver, or tells that there is one. It
+// releases the lock.
+func (o *outbox) handOver(sub string) {
+	take := o.take
+	if take == nil {
+		o.signal()
+		o.mu.Unlock()
+		return
+	}
+	d := o.leased(sub, o.lease)
+	o.mu.Unlock()
+	take(d)
+}
+
+func (o *outbox) leased(sub string, lease time.Duration) gateway.Delivery {
+	head := o.queues[sub][0]
+	head.due = time.Now().Add(lease)
+	head.attempts++
+	return gateway.Delivery{
+		ID: sub + " " + head.event.ID, Subscription: o.subs[sub], Event: head.event, Attempts: head.attempts - 1, Since: head.since,
+	}
+}
+
+func (o *outbox) Receive(lease time.Duration, take func(gateway.Delivery)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.lease, o.take = lease, take
 }
 
 func (o *outbox) signal() {
@@ -74,12 +109,7 @@ func (o *outbox) Claim(_ context.Context, lease time.Duration, limit int) ([]gat
 		if len(q) == 0 || time.Now().Before(q[0].due) {
 			continue
 		}
-		head := q[0]
-		head.due = time.Now().Add(lease)
-		claimed = append(claimed, gateway.Delivery{
-			ID: id + " " + head.event.ID, Subscription: o.subs[id], Event: head.event, Attempts: head.attempts, Since: head.since,
-		})
-		head.attempts++
+		claimed = append(claimed, o.leased(id, lease))
 	}
 	return claimed, nil
 }
@@ -95,11 +125,15 @@ func (o *outbox) head(id string) (sub string, head *queued) {
 
 func (o *outbox) Done(_ context.Context, id string) error {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	if sub, head := o.head(id); head != nil {
+	sub, head := o.head(id)
+	if head != nil {
 		o.queues[sub] = o.queues[sub][1:]
-		o.signal()
 	}
+	if head == nil || len(o.queues[sub]) == 0 {
+		o.mu.Unlock()
+		return nil
+	}
+	o.handOver(sub)
 	return nil
 }
 

@@ -34,7 +34,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}),
 		queue: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "isthmus_notify_queue",
-			Help: "Events that this process has claimed and not finished.",
+			Help: "Events that this process has leased and not finished.",
 		}),
 	}
 	for _, o := range []string{delivered, retried, dropped, gaveUp, unauthorized, gone, tokenExpired, unrenderable, putOff} {

@@ -60,15 +60,21 @@ type Notifier struct {
 	// ran still gets its full time.
 	started time.Time
 
-	mu    sync.Mutex
+	mu sync.Mutex
+	// life is Run's; nil when nothing is delivered.
+	life  context.Context
 	lanes map[string]*lane
-	// busy counts requests on their way, claimed what was claimed and is not
+	// busy counts requests on their way, held what was leased and is not
 	// finished; requests and put-offs are waited for by work.
-	busy, claimed int
-	work          sync.WaitGroup
-	// idle is signalled when nothing is claimed any more.
-	idle    chan struct{}
-	flushes chan chan struct{}
+	busy, held int
+	work       sync.WaitGroup
+	// flushing: somebody waits until nothing is held any more.
+	flushing bool
+	// look is signalled when the outbox is to be asked what is due; nextLook is
+	// when it will be anyway, sooner is signalled when that has been advanced.
+	look, sooner chan struct{}
+	nextLook     time.Time
+	flushes      chan chan struct{}
 }
 
 // New makes a Notifier that is idle until Run.
@@ -103,7 +109,8 @@ func New(c Config, d Deps) (*Notifier, error) {
 		},
 		lease:   2*c.Timeout + 30*time.Second,
 		lanes:   map[string]*lane{},
-		idle:    make(chan struct{}, 1),
+		look:    make(chan struct{}, 1),
+		sooner:  make(chan struct{}, 1),
 		flushes: make(chan chan struct{}),
 	}, nil
 }
@@ -124,46 +131,103 @@ const (
 
 // Run delivers until ctx is done; requests on their way are then broken off and
 // their events released for another process.
+//
+// What this process records comes by Receive. The outbox is asked only for what
+// is to be repeated, and for what other processes left.
 func (n *Notifier) Run(ctx context.Context) error {
-	n.started = time.Now()
+	n.begin(ctx)
 	defer n.client.CloseIdleConnections()
 	defer n.work.Wait()
+	defer n.cease()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var flushes []chan struct{}
 	for {
 		select {
 		case <-ctx.Done():
-			n.release()
 			return nil
 		case f := <-n.flushes:
 			flushes = append(flushes, f)
+			n.setFlushing(true)
 		case <-n.outbox.Wake():
-		case <-n.idle:
+		case <-n.look:
+		case <-n.sooner:
+			timer.Reset(n.untilLook())
+			continue
 		case <-timer.C:
 		}
-		wait, empty := n.claim(ctx)
-		timer.Reset(wait)
+		empty := n.claim(ctx)
+		timer.Reset(n.untilLook())
 		if empty {
 			for _, f := range flushes {
 				close(f)
 			}
 			flushes = nil
+			n.setFlushing(false)
 		}
 	}
 }
 
-// claim starts all deliveries that are due. It answers how long to wait for the
-// next and whether there is nothing due nor under way.
-func (n *Notifier) claim(ctx context.Context) (wait time.Duration, empty bool) {
+func (n *Notifier) begin(ctx context.Context) {
+	n.mu.Lock()
+	n.started, n.life = time.Now(), ctx
+	n.mu.Unlock()
+	n.outbox.Receive(n.lease, n.take)
+}
+
+// cease gives back what waits.
+func (n *Notifier) cease() {
+	n.outbox.Receive(0, nil)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.life = nil
+	n.release()
+}
+
+func (n *Notifier) setFlushing(flushing bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.flushing = flushing
+}
+
+func (n *Notifier) untilLook() time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return time.Until(n.nextLook)
+}
+
+// lookIn has the outbox asked after that time at the latest.
+func (n *Notifier) lookIn(after time.Duration) {
+	at := time.Now().Add(after)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if at.Before(n.nextLook) {
+		n.nextLook = at
+		signal(n.sooner)
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// claim starts all deliveries that are due, and notes when to look for the next.
+// It answers whether there is nothing due nor under way.
+func (n *Notifier) claim(ctx context.Context) (empty bool) {
+	n.mu.Lock()
+	n.nextLook = time.Now().Add(slowPoll)
+	n.mu.Unlock()
 	for {
 		deliveries, err := n.outbox.Claim(ctx, n.lease, batch)
 		if err != nil {
-			return n.outboxFailed(ctx, "claim deliveries", err), false
+			n.outboxFailed(ctx, "claim deliveries", err)
+			return false
 		}
-		now := time.Now()
 		for _, d := range deliveries {
-			n.admit(ctx, d, now)
+			n.take(d)
 		}
 		if len(deliveries) < batch {
 			break
@@ -171,22 +235,22 @@ func (n *Notifier) claim(ctx context.Context) (wait time.Duration, empty bool) {
 	}
 	wait, some, err := n.outbox.NextDue(ctx)
 	if err != nil {
-		return n.outboxFailed(ctx, "look for the next delivery", err), false
+		n.outboxFailed(ctx, "look for the next delivery", err)
+		return false
+	}
+	if some {
+		n.lookIn(max(wait, shortPoll))
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	empty = n.claimed == 0 && (!some || wait > 0)
-	if !some {
-		return slowPoll, empty
-	}
-	return min(max(wait, shortPoll), slowPoll), empty
+	return n.held == 0 && (!some || wait > 0)
 }
 
-func (n *Notifier) outboxFailed(ctx context.Context, what string, err error) time.Duration {
+func (n *Notifier) outboxFailed(ctx context.Context, what string, err error) {
 	if ctx.Err() == nil {
 		n.log.Error("the outbox cannot be used", "attempt", what, "error", err)
 	}
-	return pause
+	n.lookIn(pause)
 }
 
 // Flush waits until everything that is due has been tried once and nothing is

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -37,6 +38,20 @@ func (s *Store) keepAlive(ctx context.Context) error {
 		s.holder.said.Store(now)
 	}
 	return err
+}
+
+// keepAliveIn says so in a transaction that leases something, so that whoever
+// sees the lease sees whose it is.
+func (s *Store) keepAliveIn(ctx context.Context, t *tx) error {
+	now, said := time.Now().UnixNano(), s.holder.said.Load()
+	if now-said < int64(beat) {
+		return nil
+	}
+	if err := t.q.KeepAlive(ctx, s.holder.id, lifetime.Microseconds()); err != nil {
+		return fmt.Errorf("say that this process lives: %w", err)
+	}
+	t.committed = append(t.committed, func() { s.holder.said.Store(now) })
+	return nil
 }
 
 // watchLeases keeps this process's leases and frees those of dead processes until

@@ -54,20 +54,28 @@ func (s *Store) Claim(ctx context.Context, lease time.Duration, limit int) ([]ga
 	}
 	deliveries := make([]gateway.Delivery, 0, len(rows))
 	for _, row := range rows {
-		d, err := s.delivery(ctx, row)
-		switch {
-		case errors.Is(err, gateway.ErrNotFound):
-			// Its subscription was forgotten meanwhile.
-			err = s.Discard(ctx, row.Subscription)
-		case err == nil:
+		if d, ok := s.readable(ctx, row); ok {
 			deliveries = append(deliveries, d)
-		}
-		if err != nil {
-			// It stays leased; what cannot be read must not hold up the rest.
-			s.log.Error("a queued event cannot be read", "subscription", row.Subscription, "error", err)
 		}
 	}
 	return deliveries, nil
+}
+
+// readable answers a leased row as a delivery. One that cannot be read stays
+// leased: it must not hold up the rest.
+func (s *Store) readable(ctx context.Context, row queries.ClaimOutboxRow) (gateway.Delivery, bool) {
+	d, err := s.delivery(ctx, row)
+	if err == nil {
+		return d, true
+	}
+	if errors.Is(err, gateway.ErrNotFound) {
+		// Its subscription was forgotten meanwhile.
+		err = s.Discard(ctx, row.Subscription)
+	}
+	if err != nil {
+		s.log.Error("a queued event cannot be read", "subscription", row.Subscription, "error", err)
+	}
+	return d, false
 }
 
 func (s *Store) delivery(ctx context.Context, row queries.ClaimOutboxRow) (gateway.Delivery, error) {
@@ -88,33 +96,6 @@ func (s *Store) delivery(ctx context.Context, row queries.ClaimOutboxRow) (gatew
 	}, nil
 }
 
-// Done removes a delivered or given-up event and lets the next one through.
-func (s *Store) Done(ctx context.Context, id string) error {
-	t, err := parseTicket(id)
-	if err != nil {
-		return err
-	}
-	var next int64
-	err = s.transact(ctx, func(x *tx) error {
-		if _, err := x.q.LockQueue(ctx, t.tenant, t.subscription); err != nil {
-			return err
-		}
-		n, err := x.q.DeleteOutbox(ctx, queries.DeleteOutboxParams{Tenant: t.tenant, Subscription: t.subscription, Seq: t.seq})
-		if err != nil || n == 0 {
-			return err
-		}
-		next, err = x.q.PromoteOutbox(ctx, t.tenant, t.subscription)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("remove delivery %s: %w", id, err)
-	}
-	if next > 0 {
-		s.wake.signalOutbox()
-	}
-	return nil
-}
-
 // Retry makes a delivery due again after a delay, unless it was claimed anew.
 func (s *Store) Retry(ctx context.Context, id string, after time.Duration) error {
 	t, err := parseTicket(id)
@@ -130,6 +111,14 @@ func (s *Store) Retry(ctx context.Context, id string, after time.Duration) error
 	if err != nil {
 		return fmt.Errorf("put delivery %s off: %w", id, err)
 	}
+	if after > 0 {
+		return nil
+	}
+	// Given back: whoever can deliver it is to know.
+	s.wake.signalOutbox()
+	if err := s.wake.announce(ctx, s.db, s.q, topicOutbox); err != nil {
+		s.log.Warn("tell other processes of a delivery that is due", "error", err)
+	}
 	return nil
 }
 
@@ -142,7 +131,7 @@ func (s *Store) Discard(ctx context.Context, subscriptionID string) error {
 		}
 		for _, tenant := range tenants {
 			if _, err := x.q.LockQueue(ctx, tenant, subscriptionID); err != nil {
-				return err
+				return lookup(err, "queue of subscription", subscriptionID)
 			}
 			if _, err := x.q.DeleteOutboxOf(ctx, tenant, subscriptionID); err != nil {
 				return err

@@ -47,6 +47,83 @@ func TestOutboxOrder(t *testing.T) {
 	})
 }
 
+// With a receiver, what is recorded comes to it, leased, and so does what a
+// delivery that is done lets through.
+func TestHandOver(t *testing.T) {
+	onEach(t, func(t *testing.T, s *bundle) {
+		ctx := t.Context()
+		taken := make(chan gateway.Delivery, 10)
+		s.Receive(time.Minute, func(d gateway.Delivery) { taken <- d })
+		sub := s.subscription(t, nil)
+		s.enqueue(t, sub.ID, event(1), event(2))
+		s.enqueue(t, sub.ID, event(3))
+		if err := s.Update(ctx, func(tx gateway.Tx) error {
+			return errors.Join(tx.Enqueue(ctx, sub.ID, event(4)), errors.New("no"))
+		}); err == nil {
+			t.Fatal("want an error")
+		}
+		for n := 1; n <= 3; n++ {
+			var d gateway.Delivery
+			select {
+			case d = <-taken:
+			case <-time.After(20 * time.Second):
+				t.Fatalf("event %d was not handed over", n)
+			}
+			if d.Event.ID != event(n).ID || d.Attempts != 0 || !reflect.DeepEqual(d.Subscription, sub) || time.Since(d.Since) > time.Minute {
+				t.Errorf("got %+v, want event %d", d, n)
+			}
+			if len(taken) > 0 {
+				t.Errorf("two events of a queue were handed over together")
+			}
+			if n == 2 {
+				// Put off, it comes by being claimed.
+				if err := s.Retry(ctx, d.ID, 0); err != nil {
+					t.Fatal(err)
+				}
+				if d = claimOne(t, s, time.Minute, event(n).ID); d.Attempts != 1 {
+					t.Errorf("attempt %d", d.Attempts)
+				}
+			}
+			if got := claim(t, s, time.Minute, 10); len(got) != 0 {
+				t.Errorf("claimed %v, which is leased or behind", eventIDs(got))
+			}
+			if err := s.Done(ctx, d.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.Receive(0, nil)
+		s.enqueue(t, sub.ID, event(5))
+		claimOne(t, s, time.Minute, event(5).ID)
+		if len(taken) > 0 {
+			t.Error("handed over to nobody")
+		}
+	})
+}
+
+// An event is not added to a queue whose subscription another process ended after
+// it was read. (On SQLite the other process waits for its turn.)
+func TestEnqueueAfterTheEnd(t *testing.T) {
+	on(t, func(t *testing.T, s *bundle) {
+		ctx := t.Context()
+		sub, other := s.subscription(t, nil), s.open(t)
+		ended := sub
+		ended.State = call.SubscriptionGone
+		reads := 0
+		update(t, s, func(tx gateway.Tx) error {
+			reads++
+			read, err := tx.Subscription(ctx, anna.Tenant, sub.ID)
+			if err != nil || read.State != call.SubscriptionActive {
+				return err
+			}
+			update(t, other, func(tx gateway.Tx) error { return tx.UpdateSubscription(ctx, ended) })
+			return tx.Enqueue(ctx, sub.ID, event(1))
+		})
+		if got := claim(t, s, time.Minute, 10); len(got) != 0 || reads != 2 {
+			t.Errorf("%v after the end, read %d times", eventIDs(got), reads)
+		}
+	}, "postgres")
+}
+
 func TestRetry(t *testing.T) {
 	onEach(t, func(t *testing.T, s *bundle) {
 		ctx := t.Context()

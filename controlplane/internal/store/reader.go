@@ -17,14 +17,25 @@ import (
 type reader struct {
 	q    *queries.Queries
 	seal *sealer
-	// seen are the versions of what was read, by place; nil outside of a
-	// transaction.
+	// memory of a transaction; nil outside of one.
+	memory *memory
+}
+
+// memory is what a transaction knows of what it has read and written.
+type memory struct {
+	// seen are the versions of rows, by place.
 	seen map[string]int64
+	// subscriptions as they will be when the transaction commits, by id.
+	subscriptions map[string]call.Subscription
+}
+
+func newMemory() *memory {
+	return &memory{seen: map[string]int64{}, subscriptions: map[string]call.Subscription{}}
 }
 
 func (r reader) saw(place string, version int64) {
-	if r.seen != nil {
-		r.seen[place] = version
+	if r.memory != nil {
+		r.memory.seen[place] = version
 	}
 }
 

@@ -67,5 +67,9 @@ func (r reader) call(row queries.Call) (gateway.Call, error) {
 func (r reader) subscription(row queries.Subscription) (call.Subscription, error) {
 	where := subscriptionPlace(row.Tenant, row.ID)
 	r.saw(where, row.Version)
-	return openJSON[call.Subscription](r.seal, row.Data, where)
+	s, err := openJSON[call.Subscription](r.seal, row.Data, where)
+	if err == nil && r.memory != nil {
+		r.memory.subscriptions[s.ID] = s
+	}
+	return s, err
 }

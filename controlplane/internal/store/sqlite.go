@@ -60,7 +60,7 @@ func openSQLite(_ context.Context, c Config) (*database, error) {
 			return nil, err
 		}
 		keepConns(db, 1)
-		return &database{write: db, read: db, engine: engineSQLite}, nil
+		return &database{write: db, read: db, engine: engineSQLite, synchronous: c.SQLiteSync}, nil
 	}
 	if err := os.MkdirAll(dirOf(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of the database: %w", err)
@@ -89,7 +89,7 @@ func openSQLite(_ context.Context, c Config) (*database, error) {
 		return nil, errors.Join(err, write.Close())
 	}
 	keepConns(read, max(1, c.MaxConns-1))
-	return &database{write: write, read: read, engine: engineSQLite}, nil
+	return &database{write: write, read: read, engine: engineSQLite, synchronous: c.SQLiteSync}, nil
 }
 
 func sqliteRetry(err error) bool {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,6 +31,8 @@ type database struct {
 	engine      engine
 	// listen is how to connect for LISTEN, nil on SQLite.
 	listen *pgx.ConnConfig
+	// synchronous of SQLite, as configured.
+	synchronous string
 }
 
 func (d *database) close() error {
@@ -55,8 +58,11 @@ type Store struct {
 	log    *slog.Logger
 	wake   *waker
 	holder holder
-	stop   context.CancelFunc
-	worker sync.WaitGroup
+	// receiver of what this process records; nil while there is none.
+	receiver atomic.Pointer[receiver]
+	finished chan finished
+	stop     context.CancelFunc
+	worker   sync.WaitGroup
 }
 
 var (
@@ -88,6 +94,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.worker.Go(func() { s.watchLeases(background, log) })
+	s.worker.Go(func() { s.finish(background) })
 	if db.listen != nil {
 		s.worker.Go(func() { s.wake.listen(background, db.listen, log) })
 	}
@@ -111,7 +118,7 @@ func prepare(ctx context.Context, c Config, db *database, log *slog.Logger) (*St
 		return nil, err
 	}
 	wake := newWaker()
-	s := &Store{db: db, q: queries.New(db.write), seal: seal, log: log, wake: wake, holder: holder{id: wake.origin}}
+	s := &Store{db: db, q: queries.New(db.write), seal: seal, log: log, wake: wake, holder: holder{id: wake.origin}, finished: make(chan finished)}
 	s.reader = reader{q: queries.New(db.read), seal: seal}
 	return s, s.checkKey(ctx)
 }
@@ -187,33 +194,48 @@ func (s *Store) NewEpoch(ctx context.Context) (uint64, error) {
 // read of what it changes. fn uses its Tx only: on SQLite it holds the one
 // connection that writes, for which another Update would wait forever.
 func (s *Store) Update(ctx context.Context, fn func(gateway.Tx) error) error {
+	r := s.receiver.Load()
 	var enqueued bool
-	err := s.transact(ctx, func(t *tx) error {
+	var deliveries []gateway.Delivery
+	err := s.transact(ctx, func(t *tx) (err error) {
+		enqueued, deliveries = false, nil
 		if err := fn(t); err != nil || t.stale {
 			return err
 		}
-		enqueued = len(t.queued) > 0
-		if !enqueued {
-			return nil
-		}
-		if err := t.flush(ctx); err != nil {
+		if deliveries, err = s.flush(ctx, t, r); err != nil {
 			return err
+		}
+		for _, q := range t.queues {
+			enqueued = enqueued || len(q.events) > 0
+		}
+		if !enqueued || r != nil {
+			return nil
 		}
 		return s.wake.announce(ctx, s.db, t.q, topicOutbox)
 	})
-	if err == nil && enqueued {
+	switch {
+	case err != nil:
+		return err
+	case r != nil:
+		s.handOver(r, deliveries)
+	case enqueued:
 		s.wake.signalOutbox()
 	}
-	return err
+	return nil
 }
 
-// patience of transact with transactions that get in each other's way.
+// patience with transactions that get in each other's way.
 const patience = 30 * time.Second
 
 func (s *Store) transact(ctx context.Context, fn func(*tx) error) error {
+	return s.repeat(ctx, func() error { return s.try(ctx, s.db.write, fn) })
+}
+
+// repeat runs a transaction again when another one was in its way.
+func (s *Store) repeat(ctx context.Context, try func() error) error {
 	deadline := time.Now().Add(patience)
 	for delay := time.Millisecond; ; delay = min(2*delay, 50*time.Millisecond) {
-		err := s.try(ctx, fn)
+		err := try()
 		if err == nil || !retryable(err) {
 			return err
 		}
@@ -228,14 +250,19 @@ func (s *Store) transact(ctx context.Context, fn func(*tx) error) error {
 	}
 }
 
-func (s *Store) try(ctx context.Context, fn func(*tx) error) error {
-	t, err := s.db.write.BeginTx(ctx, nil)
+// beginner is a database or one of its connections.
+type beginner interface {
+	BeginTx(ctx context.Context, options *sql.TxOptions) (*sql.Tx, error)
+}
+
+func (s *Store) try(ctx context.Context, on beginner, fn func(*tx) error) error {
+	t, err := on.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin a transaction: %w", err)
 	}
 	// Without effect once it is committed.
 	defer t.Rollback()
-	x := &tx{reader: reader{q: s.q.WithTx(t), seal: s.seal, seen: map[string]int64{}}}
+	x := &tx{reader: reader{q: s.q.WithTx(t), seal: s.seal, memory: newMemory()}, queues: map[string]*queueChange{}}
 	err = fn(x)
 	if x.stale {
 		// Whatever fn made of it.
@@ -246,6 +273,9 @@ func (s *Store) try(ctx context.Context, fn func(*tx) error) error {
 	}
 	if err := t.Commit(); err != nil {
 		return fmt.Errorf("commit a transaction: %w", err)
+	}
+	for _, f := range x.committed {
+		f()
 	}
 	return nil
 }

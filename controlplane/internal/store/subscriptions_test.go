@@ -136,9 +136,6 @@ func TestForgetSubscriptions(t *testing.T) {
 		ended := s.subscription(t, nil)
 		ended.State = call.SubscriptionGone
 		update(t, s, func(tx gateway.Tx) error {
-			if _, err := tx.NextSequence(ctx, "session", ended.ID); err != nil {
-				return err
-			}
 			return errors.Join(tx.UpdateSubscription(ctx, ended), tx.Enqueue(ctx, ended.ID, event(1)))
 		})
 		forget := func(until time.Time) {
@@ -168,31 +165,6 @@ func TestForgetSubscriptions(t *testing.T) {
 		forget(soon)
 		if there(ended.ID) || !there(live.ID) {
 			t.Errorf("ended is there: %v, live is there: %v", there(ended.ID), there(live.ID))
-		}
-	})
-}
-
-func TestSequences(t *testing.T) {
-	onEach(t, func(t *testing.T, s *bundle) {
-		ctx := t.Context()
-		a, b := s.subscription(t, nil), s.subscription(t, nil)
-		next := func(session, sub string) (n int32) {
-			update(t, s, func(tx gateway.Tx) (err error) {
-				n, err = tx.NextSequence(ctx, session, sub)
-				return err
-			})
-			return n
-		}
-		got := []int32{next("x", a.ID), next("x", a.ID), next("y", a.ID), next("x", b.ID), next("x", a.ID)}
-		if want := []int32{1, 2, 1, 1, 3}; !slices.Equal(got, want) {
-			t.Errorf("got %v, want %v", got, want)
-		}
-		err := s.Update(ctx, func(tx gateway.Tx) error {
-			_, err := tx.NextSequence(ctx, "x", newID())
-			return wantNotFound("sequence of a missing subscription", err)
-		})
-		if err != nil {
-			t.Error(err)
 		}
 	})
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
@@ -22,16 +20,28 @@ import (
 // something that has another version by then makes it stale, to be run again.
 type tx struct {
 	reader
-	// queued events are inserted at the end, one queue after the other in the
-	// order of their names, so that transactions never wait for each other
-	// crosswise.
-	queued []queuedEvent
-	stale  bool
+	// queues are written at the end, one after the other in the order of their
+	// names, so that transactions never wait for each other crosswise.
+	queues map[string]*queueChange
+	// committed is called when the transaction is.
+	committed []func()
+	stale     bool
 }
 
-type queuedEvent struct {
-	subscription string
-	event        call.Event
+// queueChange is what a transaction does to the queue of a subscription.
+type queueChange struct {
+	events []call.Event
+	// changes of the subscription itself.
+	changes int64
+}
+
+func (t *tx) queue(subscriptionID string) *queueChange {
+	c := t.queues[subscriptionID]
+	if c == nil {
+		c = &queueChange{}
+		t.queues[subscriptionID] = c
+	}
+	return c
 }
 
 // errStale: another transaction changed what this one has read.
@@ -39,7 +49,7 @@ var errStale = errors.New("changed by another transaction meanwhile")
 
 // version that was read, -1 for none.
 func (t *tx) version(place string) int64 {
-	if v, ok := t.seen[place]; ok {
+	if v, ok := t.memory.seen[place]; ok {
 		return v
 	}
 	return -1
@@ -48,13 +58,13 @@ func (t *tx) version(place string) int64 {
 // update is the end of an update of one row: it tells a row that is missing from
 // one that was changed since it was read.
 func (t *tx) update(rows int64, err error, place, what, id string) error {
-	_, read := t.seen[place]
+	_, read := t.memory.seen[place]
 	switch {
 	case err == nil && rows == 0 && read:
 		t.stale = true
 		return fmt.Errorf("change %s %s: %w", what, id, errStale)
 	case err == nil && read:
-		t.seen[place]++
+		t.memory.seen[place]++
 	}
 	return changed(rows, err, what, id)
 }
@@ -144,10 +154,7 @@ func (t *tx) UpdateSession(ctx context.Context, m *call.MediaSession) error {
 }
 
 func (t *tx) DeleteSessionsEndedBefore(ctx context.Context, at time.Time) error {
-	err := errors.Join(
-		t.q.DeleteSequencesOfSessionsEndedBefore(ctx, micros(at)),
-		t.q.DeleteSessionsEndedBefore(ctx, micros(at)))
-	if err != nil {
+	if err := t.q.DeleteSessionsEndedBefore(ctx, micros(at)); err != nil {
 		return fmt.Errorf("forget old media sessions: %w", err)
 	}
 	return nil
@@ -207,7 +214,15 @@ func (t *tx) InsertSubscription(ctx context.Context, s call.Subscription) error 
 		DeviceID: s.DeviceID, RegistrationID: s.RegistrationID, CreatedAt: micros(s.StartsAt),
 		EndsAt: endsAt(s), Active: active(s), Data: data,
 	})
-	return inserted(n, err, "subscription", s.ID)
+	if err = inserted(n, err, "subscription", s.ID); err != nil {
+		return err
+	}
+	if err := t.q.InsertQueue(ctx, s.Owner.Tenant, s.ID); err != nil {
+		return fmt.Errorf("make the queue of subscription %s: %w", s.ID, err)
+	}
+	t.saw(subscriptionPlace(s.Owner.Tenant, s.ID), 0)
+	t.memory.subscriptions[s.ID] = s
+	return nil
 }
 
 func (t *tx) UpdateSubscription(ctx context.Context, s call.Subscription) error {
@@ -220,13 +235,18 @@ func (t *tx) UpdateSubscription(ctx context.Context, s call.Subscription) error 
 		DeviceID: s.DeviceID, RegistrationID: s.RegistrationID, EndsAt: endsAt(s), Active: active(s), Data: data,
 		Tenant: s.Owner.Tenant, ID: s.ID, Seen: t.version(where),
 	})
-	return t.update(n, err, where, "subscription", s.ID)
+	if err := t.update(n, err, where, "subscription", s.ID); err != nil {
+		return err
+	}
+	t.queue(s.ID).changes++
+	t.memory.subscriptions[s.ID] = s
+	return nil
 }
 
 func (t *tx) DeleteSubscriptionsEndedBefore(ctx context.Context, at time.Time) error {
 	gone, err := t.q.DeleteSubscriptionsEndedBefore(ctx, micros(at))
 	for _, s := range gone {
-		err = errors.Join(err, t.q.DeleteSequencesOf(ctx, s.Tenant, s.ID), t.q.DeleteQueue(ctx, s.Tenant, s.ID))
+		err = errors.Join(err, t.q.DeleteQueue(ctx, s.Tenant, s.ID))
 	}
 	if err != nil {
 		return fmt.Errorf("forget old subscriptions: %w", err)
@@ -234,54 +254,9 @@ func (t *tx) DeleteSubscriptionsEndedBefore(ctx context.Context, at time.Time) e
 	return nil
 }
 
-func (t *tx) NextSequence(ctx context.Context, sessionID, subscriptionID string) (int32, error) {
-	n, err := t.q.NextSequence(ctx, sessionID, subscriptionID)
-	return int32(n), lookup(err, "subscription", subscriptionID)
-}
-
 func (t *tx) Enqueue(_ context.Context, subscriptionID string, e call.Event) error {
-	t.queued = append(t.queued, queuedEvent{subscriptionID, e})
-	return nil
-}
-
-// flush inserts what was enqueued.
-func (t *tx) flush(ctx context.Context) error {
-	slices.SortStableFunc(t.queued, func(a, b queuedEvent) int { return strings.Compare(a.subscription, b.subscription) })
-	for _, q := range t.queued {
-		if err := t.insertOutbox(ctx, q.subscription, q.event); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (t *tx) insertOutbox(ctx context.Context, subscriptionID string, e call.Event) error {
-	queue, err := t.q.LockQueueForEnqueue(ctx, subscriptionID)
-	if err != nil {
-		return lookup(err, "subscription", subscriptionID)
-	}
-	// The lock is held: a subscription that was read as active has not ended
-	// before this event, or this transaction is stale.
-	if read := t.version(subscriptionPlace(queue.Tenant, subscriptionID)); read >= 0 {
-		now, err := t.q.SubscriptionVersion(ctx, queue.Tenant, subscriptionID)
-		if err != nil {
-			return lookup(err, "subscription", subscriptionID)
-		}
-		if now != read {
-			t.stale = true
-			return errStale
-		}
-	}
-	data, err := sealJSON(t.seal, e, outboxPlace(queue.Tenant, subscriptionID, queue.LastSeq))
-	if err != nil {
-		return err
-	}
-	err = t.q.InsertOutbox(ctx, queries.InsertOutboxParams{
-		Tenant: queue.Tenant, Subscription: subscriptionID, Seq: queue.LastSeq, Data: data,
-	})
-	if err != nil {
-		return fmt.Errorf("enqueue event %s for subscription %s: %w", e.ID, subscriptionID, err)
-	}
+	q := t.queue(subscriptionID)
+	q.events = append(q.events, e)
 	return nil
 }
 

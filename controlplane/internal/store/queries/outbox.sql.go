@@ -99,60 +99,90 @@ func (q *Queries) DeleteOutboxOf(ctx context.Context, tenant string, subscriptio
 	return result.RowsAffected()
 }
 
-const insertOutbox = `-- name: InsertOutbox :exec
-INSERT INTO outbox (tenant, subscription, seq, recorded_at, next_attempt_at, lease_until, attempts, data)
+const extendQueue = `-- name: ExtendQueue :one
+UPDATE outbox_queues SET last_seq = last_seq + $1, version = version + $2
+WHERE subscription = $3
+RETURNING tenant, last_seq, version
+`
+
+type ExtendQueueParams struct {
+	Events       int64
+	Changes      int64
+	Subscription string
+}
+
+type ExtendQueueRow struct {
+	Tenant  string
+	LastSeq int64
+	Version int64
+}
+
+func (q *Queries) ExtendQueue(ctx context.Context, arg ExtendQueueParams) (ExtendQueueRow, error) {
+	row := q.db.QueryRowContext(ctx, extendQueue, arg.Events, arg.Changes, arg.Subscription)
+	var i ExtendQueueRow
+	err := row.Scan(&i.Tenant, &i.LastSeq, &i.Version)
+	return i, err
+}
+
+const insertOutbox = `-- name: InsertOutbox :one
+INSERT INTO outbox (tenant, subscription, seq, recorded_at, next_attempt_at, lease_until, attempts, holder, data)
 VALUES ($1, $2, $3, (SELECT c.micros FROM clock c),
         CASE WHEN EXISTS (SELECT 1 FROM outbox o WHERE o.tenant = $1 AND o.subscription = $2)
-             THEN 0 ELSE (SELECT c.micros FROM clock c) END,
-        0, 0, $4)
+             THEN 0 ELSE (SELECT c.micros FROM clock c) + CAST($4 AS BIGINT) END,
+        CASE WHEN CAST($4 AS BIGINT) = 0 THEN 0 ELSE (SELECT c.micros FROM clock c) + CAST($4 AS BIGINT) END,
+        $5, $6, $7)
+RETURNING recorded_at, next_attempt_at
 `
 
 type InsertOutboxParams struct {
 	Tenant       string
 	Subscription string
 	Seq          int64
+	Lease        int64
+	Attempts     int64
+	Holder       string
 	Data         []byte
 }
 
-func (q *Queries) InsertOutbox(ctx context.Context, arg InsertOutboxParams) error {
-	_, err := q.db.ExecContext(ctx, insertOutbox,
+type InsertOutboxRow struct {
+	RecordedAt    int64
+	NextAttemptAt int64
+}
+
+func (q *Queries) InsertOutbox(ctx context.Context, arg InsertOutboxParams) (InsertOutboxRow, error) {
+	row := q.db.QueryRowContext(ctx, insertOutbox,
 		arg.Tenant,
 		arg.Subscription,
 		arg.Seq,
+		arg.Lease,
+		arg.Attempts,
+		arg.Holder,
 		arg.Data,
 	)
+	var i InsertOutboxRow
+	err := row.Scan(&i.RecordedAt, &i.NextAttemptAt)
+	return i, err
+}
+
+const insertQueue = `-- name: InsertQueue :exec
+INSERT INTO outbox_queues (tenant, subscription, last_seq, version) VALUES ($1, $2, 0, 0)
+`
+
+func (q *Queries) InsertQueue(ctx context.Context, tenant string, subscription string) error {
+	_, err := q.db.ExecContext(ctx, insertQueue, tenant, subscription)
 	return err
 }
 
-const lockQueue = `-- name: LockQueue :execrows
+const lockQueue = `-- name: LockQueue :one
 UPDATE outbox_queues SET last_seq = last_seq WHERE tenant = $1 AND subscription = $2
+RETURNING last_seq
 `
 
 func (q *Queries) LockQueue(ctx context.Context, tenant string, subscription string) (int64, error) {
-	result, err := q.db.ExecContext(ctx, lockQueue, tenant, subscription)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected()
-}
-
-const lockQueueForEnqueue = `-- name: LockQueueForEnqueue :one
-INSERT INTO outbox_queues (tenant, subscription, last_seq)
-SELECT s.tenant, s.id, 1 FROM subscriptions s WHERE s.id = $1
-ON CONFLICT (tenant, subscription) DO UPDATE SET last_seq = outbox_queues.last_seq + 1
-RETURNING tenant, last_seq
-`
-
-type LockQueueForEnqueueRow struct {
-	Tenant  string
-	LastSeq int64
-}
-
-func (q *Queries) LockQueueForEnqueue(ctx context.Context, subscription string) (LockQueueForEnqueueRow, error) {
-	row := q.db.QueryRowContext(ctx, lockQueueForEnqueue, subscription)
-	var i LockQueueForEnqueueRow
-	err := row.Scan(&i.Tenant, &i.LastSeq)
-	return i, err
+	row := q.db.QueryRowContext(ctx, lockQueue, tenant, subscription)
+	var last_seq int64
+	err := row.Scan(&last_seq)
+	return last_seq, err
 }
 
 const nextDue = `-- name: NextDue :one
@@ -172,32 +202,68 @@ func (q *Queries) NextDue(ctx context.Context) (NextDueRow, error) {
 	return i, err
 }
 
-const nextSequence = `-- name: NextSequence :one
-INSERT INTO event_sequences (tenant, session_id, subscription_id, value)
-SELECT s.tenant, $1, s.id, 1 FROM subscriptions s WHERE s.id = $2
-ON CONFLICT (tenant, session_id, subscription_id) DO UPDATE SET value = event_sequences.value + 1
-RETURNING value
+const promoteOutbox = `-- name: PromoteOutbox :many
+UPDATE outbox
+SET next_attempt_at = (SELECT c.micros FROM clock c) + CAST($1 AS BIGINT),
+    lease_until = CASE WHEN CAST($1 AS BIGINT) = 0 THEN 0 ELSE (SELECT c.micros FROM clock c) + CAST($1 AS BIGINT) END,
+    attempts = $2,
+    holder = $3
+WHERE outbox.tenant = $4 AND outbox.subscription = $5 AND outbox.next_attempt_at = 0
+  AND outbox.seq = (SELECT MIN(h.seq) FROM outbox h WHERE h.tenant = $4 AND h.subscription = $5)
+RETURNING outbox.tenant, outbox.subscription, outbox.seq, outbox.recorded_at, outbox.attempts, outbox.data
 `
 
-func (q *Queries) NextSequence(ctx context.Context, sessionID string, subscriptionID string) (int64, error) {
-	row := q.db.QueryRowContext(ctx, nextSequence, sessionID, subscriptionID)
-	var value int64
-	err := row.Scan(&value)
-	return value, err
+type PromoteOutboxParams struct {
+	Lease        int64
+	Attempts     int64
+	Holder       string
+	Tenant       string
+	Subscription string
 }
 
-const promoteOutbox = `-- name: PromoteOutbox :execrows
-UPDATE outbox SET next_attempt_at = (SELECT c.micros FROM clock c)
-WHERE outbox.tenant = $1 AND outbox.subscription = $2 AND outbox.next_attempt_at = 0
-  AND outbox.seq = (SELECT MIN(h.seq) FROM outbox h WHERE h.tenant = $1 AND h.subscription = $2)
-`
+type PromoteOutboxRow struct {
+	Tenant       string
+	Subscription string
+	Seq          int64
+	RecordedAt   int64
+	Attempts     int64
+	Data         []byte
+}
 
-func (q *Queries) PromoteOutbox(ctx context.Context, tenant string, subscription string) (int64, error) {
-	result, err := q.db.ExecContext(ctx, promoteOutbox, tenant, subscription)
+func (q *Queries) PromoteOutbox(ctx context.Context, arg PromoteOutboxParams) ([]PromoteOutboxRow, error) {
+	rows, err := q.db.QueryContext(ctx, promoteOutbox,
+		arg.Lease,
+		arg.Attempts,
+		arg.Holder,
+		arg.Tenant,
+		arg.Subscription,
+	)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return result.RowsAffected()
+	defer rows.Close()
+	var items []PromoteOutboxRow
+	for rows.Next() {
+		var i PromoteOutboxRow
+		if err := rows.Scan(
+			&i.Tenant,
+			&i.Subscription,
+			&i.Seq,
+			&i.RecordedAt,
+			&i.Attempts,
+			&i.Data,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const queueTenants = `-- name: QueueTenants :many

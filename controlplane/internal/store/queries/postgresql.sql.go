@@ -9,6 +9,15 @@ import (
 	"context"
 )
 
+const commitLazily = `-- name: CommitLazily :exec
+SELECT set_config('synchronous_commit', 'off', true)
+`
+
+func (q *Queries) CommitLazily(ctx context.Context) error {
+	_, err := q.db.ExecContext(ctx, commitLazily)
+	return err
+}
+
 const notify = `-- name: Notify :exec
 
 SELECT pg_notify($1, $2)

@@ -97,16 +97,6 @@ func (q *Queries) DeleteCall(ctx context.Context, id string) (int64, error) {
 	return result.RowsAffected()
 }
 
-const deleteSequencesOfSessionsEndedBefore = `-- name: DeleteSequencesOfSessionsEndedBefore :exec
-DELETE FROM event_sequences
-WHERE (tenant, session_id) IN (SELECT m.tenant, m.id FROM media_sessions m WHERE m.ended_at > 0 AND m.ended_at < $1)
-`
-
-func (q *Queries) DeleteSequencesOfSessionsEndedBefore(ctx context.Context, until int64) error {
-	_, err := q.db.ExecContext(ctx, deleteSequencesOfSessionsEndedBefore, until)
-	return err
-}
-
 const deleteSessionsEndedBefore = `-- name: DeleteSessionsEndedBefore :exec
 DELETE FROM media_sessions WHERE ended_at > 0 AND ended_at < $1
 `

@@ -18,15 +18,6 @@ func (q *Queries) DeleteQueue(ctx context.Context, tenant string, subscription s
 	return err
 }
 
-const deleteSequencesOf = `-- name: DeleteSequencesOf :exec
-DELETE FROM event_sequences WHERE tenant = $1 AND subscription_id = $2
-`
-
-func (q *Queries) DeleteSequencesOf(ctx context.Context, tenant string, subscriptionID string) error {
-	_, err := q.db.ExecContext(ctx, deleteSequencesOf, tenant, subscriptionID)
-	return err
-}
-
 const deleteSubscriptionsEndedBefore = `-- name: DeleteSubscriptionsEndedBefore :many
 DELETE FROM subscriptions
 WHERE ended_at > 0 AND ended_at < $1
@@ -140,17 +131,6 @@ func (q *Queries) Subscription(ctx context.Context, tenant string, iD string) (S
 		&i.Version,
 	)
 	return i, err
-}
-
-const subscriptionVersion = `-- name: SubscriptionVersion :one
-SELECT version FROM subscriptions WHERE tenant = $1 AND id = $2
-`
-
-func (q *Queries) SubscriptionVersion(ctx context.Context, tenant string, iD string) (int64, error) {
-	row := q.db.QueryRowContext(ctx, subscriptionVersion, tenant, iD)
-	var version int64
-	err := row.Scan(&version)
-	return version, err
 }
 
 const subscriptionsByRegistration = `-- name: SubscriptionsByRegistration :many

@@ -9,6 +9,9 @@ need() { # a command or file that shows the package, and the package
 	fi
 }
 need gcc gcc
+# The compiler of bpf/, to see that what is committed is what it makes.
+need clang-19 clang-19
+need llvm-strip-19 llvm-19
 need /usr/include/stdlib.h libc6-dev
 need kamailio kamailio
 need sipp sip-tester
@@ -17,6 +20,7 @@ need chromium chromium
 need firefox-esr firefox-esr
 need '/usr/lib/postgresql/*/bin/initdb' postgresql
 need ip iproute2
+need ethtool ethtool
 need curl curl
 need jq jq
 

@@ -16,7 +16,8 @@ type Config struct {
 	ControlPlanes []string     `yaml:"control_planes" help:"Base URLs of the control planes to announce the node to. http:// only to loopback addresses."`
 	WebRTC        WebRTCConfig `yaml:"webrtc" help:"The UDP port that all browsers share."`
 	RTP           RTPConfig    `yaml:"rtp" help:"The UDP ports toward the operator's network."`
-	Engine        string       `yaml:"engine" help:"What forwards packets: auto (the fastest that works here) or user (user space, works everywhere)."`
+	Engine        string       `yaml:"engine" help:"What forwards packets: xdp (in the kernel), user (in user space, works everywhere) or auto (xdp where it works)."`
+	XDP           XDPConfig    `yaml:"xdp" help:"The engine in the kernel."`
 	Limits        LimitsConfig `yaml:"limits" help:"Bounds of the node."`
 	Timers        TimersConfig `yaml:"timers" help:"Intervals and timeouts."`
 }
@@ -72,6 +73,7 @@ func Default() Config {
 		WebRTC: WebRTCConfig{Bind: []string{"0.0.0.0"}, Port: 7882},
 		RTP:    RTPConfig{Bind: []string{"0.0.0.0"}, PortMin: 20000, PortMax: 29999},
 		Engine: "auto",
+		XDP:    XDPConfig{Attachment: "auto", Directory: "/sys/fs/bpf/isthmus", MaxFlows: 8192},
 		Limits: LimitsConfig{Sessions: 2000, WatchBuffer: 16384, SocketBuffer: 4 << 20},
 		Timers: TimersConfig{
 			OrphanAfter: 2 * time.Minute, Heartbeat: 2 * time.Second, Handshake: 30 * time.Second,
@@ -103,8 +105,11 @@ func (c Config) Validate() error {
 	if err := c.RTP.validate(); err != nil {
 		return err
 	}
-	if c.Engine != "auto" && c.Engine != "user" {
-		return fmt.Errorf("engine: %q, must be auto or user", c.Engine)
+	if c.Engine != "auto" && c.Engine != "user" && c.Engine != "xdp" {
+		return fmt.Errorf("engine: %q, must be auto, xdp or user", c.Engine)
+	}
+	if err := c.XDP.validate(); err != nil {
+		return err
 	}
 	switch {
 	case c.Limits.Sessions < 1 || c.Limits.Sessions > 1_000_000:

@@ -96,11 +96,14 @@ func New(cfg Config, deps Deps) (_ *Plane, err error) {
 	if p.listener, err = net.Listen("tcp", cfg.RPC.Listen); err != nil {
 		return nil, fmt.Errorf("rpc.listen: %w", err)
 	}
-	if p.engine, err = fastpath.Open(cfg.Engine); err != nil {
-		return nil, fmt.Errorf("engine: %w", err)
+	if p.engine, err = openEngine(cfg, p.log); err != nil {
+		return nil, fmt.Errorf("engine %s: %w", cfg.Engine, err)
 	}
 	p.log.Info("engine chosen", "engine", p.engine.Name(), "reason", p.engine.Reason())
 
+	if deps.Registerer != nil {
+		deps.Registerer.MustRegister(newEngineCollector(p.engine))
+	}
 	metrics := session.NewMetrics(deps.Registerer)
 	if p.sessions, err = sessions(cfg, p.engine, metrics, p.log); err != nil {
 		return nil, err

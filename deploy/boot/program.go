@@ -24,7 +24,10 @@ type Program struct {
 	Prefix string
 	// Config is a pointer to the defaults; it is filled before Run.
 	Config any
-	Run    func(Process) error
+	// Flags is a pointer to a struct of flags that only this program has; nil
+	// for none.
+	Flags any
+	Run   func(Process) error
 }
 
 // Process is what Run gets.
@@ -44,6 +47,7 @@ type Sourced struct {
 
 type programCLI struct {
 	Sourced
+	kong.Plugins
 	Run     struct{}    `cmd:"" default:"1" help:"Start (the default)."`
 	Config  ConfigGroup `cmd:"" help:"Show the configuration."`
 	Version struct{}    `cmd:"" help:"Print the version."`
@@ -58,6 +62,9 @@ type ConfigGroup struct {
 // Main is the whole of a main function. It does not return when something fails.
 func Main(p Program) {
 	var c programCLI
+	if p.Flags != nil {
+		c.Plugins = kong.Plugins{p.Flags}
+	}
 	k := kong.Parse(&c, kong.Name(p.Name), kong.Description(p.Description), kong.UsageOnError())
 	if err := p.execute(k.Command(), c.Sourced); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", p.Name, err)

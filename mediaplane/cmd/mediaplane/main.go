@@ -17,14 +17,26 @@ type config struct {
 	mediaplane.Config `yaml:",inline"`
 }
 
+// flags beside those that every program has.
+type flags struct {
+	Release bool `help:"Take away the flows and programs that the node has left in the kernel, and exit. The node must not run."`
+}
+
 func main() {
 	c := &config{Log: boot.DefaultLog(), Config: mediaplane.Default()}
+	f := &flags{}
 	boot.Main(boot.Program{
 		Name:        "mediaplane",
 		Description: "A media node of Isthmus: WebRTC on one side, RTP on the other.",
 		Prefix:      "ISTHMUS",
 		Config:      c,
-		Run:         func(p boot.Process) error { return run(p, c) },
+		Flags:       f,
+		Run: func(p boot.Process) error {
+			if f.Release {
+				return mediaplane.Release(c.Config)
+			}
+			return run(p, c)
+		},
 	})
 }
 

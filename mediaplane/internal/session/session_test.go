@@ -56,10 +56,7 @@ type bench struct {
 
 func setup(t *testing.T) *bench {
 	t.Helper()
-	engine, err := fastpath.Open("user")
-	if err != nil {
-		t.Fatal(err)
-	}
+	engine := fastpath.NewUser("chosen by configuration")
 	loopback := netip.MustParseAddr("127.0.0.1")
 	m, err := New(Config{
 		WebRTC: []netip.AddrPort{netip.AddrPortFrom(loopback, 0)}, RTP: []netip.Addr{loopback}, PortMin: 34000, PortMax: 34099,

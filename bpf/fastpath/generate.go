@@ -1,0 +1,3 @@
+package fastpath
+
+//go:generate ./generate.sh

@@ -16,6 +16,7 @@ require (
 	github.com/goccy/go-yaml v1.19.2
 	github.com/google/uuid v1.6.0
 	github.com/jackc/pgx/v5 v5.12.0
+	github.com/miekg/dns v1.1.73
 	github.com/oasdiff/yaml v0.1.1
 	github.com/pion/dtls/v3 v3.1.8
 	github.com/pion/logging v0.2.4

@@ -28,11 +28,13 @@ type liveCall struct {
 	trunk     *trunk.Trunk
 	auth      *digest.Session
 
-	// For an outgoing INVITE: fields beside the dialog's, the targets in order,
-	// routes learnt at registration.
-	fields   []dialog.Field
-	location *attachment
-	targets  []string
+	// legs are the places for an outgoing INVITE, in order; leg is where it went
+	// last.
+	legs []leg
+	leg  int
+	last *flight
+	// counted is the trunk whose limits the call counts for.
+	counted *trunk.Trunk
 	// priority: emergency calls and their callbacks do not count against
 	// MaxCalls.
 	priority bool
@@ -43,7 +45,7 @@ type liveCall struct {
 
 	mu        sync.Mutex
 	m         *dialog.Machine
-	txs       map[dialog.Tx]*transaction.Client
+	txs       map[dialog.Tx]*flight
 	reqs      map[dialog.Req]*transaction.Server
 	lastReq   dialog.Req
 	timers    map[dialog.Timer]*time.Timer
@@ -92,13 +94,20 @@ func (c *liveCall) drain() {
 
 func (n *Network) newCall(id, sipID, localTag, remoteTag string, t *trunk.Trunk, number call.Number) *liveCall {
 	c := &liveCall{n: n, id: id, sipID: sipID, localTag: localTag, remoteTag: remoteTag, trunk: t, number: number,
-		txs: map[dialog.Tx]*transaction.Client{}, reqs: map[dialog.Req]*transaction.Server{},
+		txs: map[dialog.Tx]*flight{}, reqs: map[dialog.Req]*transaction.Server{},
 		timers: map[dialog.Timer]*time.Timer{}, waiters: map[dialog.Token]chan dialog.Done{},
 		handed: make(chan struct{}), failed: make(chan struct{})}
-	if cred, ok := t.CredentialsOf(number); ok {
-		c.auth = digest.NewSession(digest.Credentials{Username: cred.Username, Password: cred.Password}, func() string { return n.random(16) })
-	}
+	c.auth = n.session(t, number)
 	return c
+}
+
+// session answers the challenges of a trunk's servers; nil without an account.
+func (n *Network) session(t *trunk.Trunk, number call.Number) *digest.Session {
+	cred, ok := t.CredentialsOf(number)
+	if !ok {
+		return nil
+	}
+	return digest.NewSession(digest.Credentials{Username: cred.Username, Password: cred.Password}, func() string { return n.random(16) })
 }
 
 // machineConfig is the trunk's policy for one call.
@@ -141,6 +150,7 @@ func (n *Network) ended(c *liveCall) {
 		delete(n.calls, c.id)
 	}
 	n.mu.Unlock()
+	c.release()
 	n.after(64*n.cfg.Timers.T1, func() { n.forget(c) })
 }
 
@@ -253,7 +263,7 @@ func (c *liveCall) result(tx dialog.Tx, r transaction.Result) {
 		if r.Response.StatusCode > 100 {
 			c.auth.Accepted()
 		}
-		if t := c.txs[tx]; t != nil && r.Response.StatusCode >= 200 && t.Origin().Method != sip.INVITE {
+		if t := c.txs[tx]; t != nil && r.Response.StatusCode >= 200 && t.method() != sip.INVITE {
 			delete(c.txs, tx)
 		}
 		c.run(c.m.Response(tx, response(r.Response)))
@@ -265,7 +275,7 @@ func (c *liveCall) ended(e gateway.Ending) {
 	select {
 	case <-c.handed:
 	default:
-		if c.remoteTag == "" && c.targets != nil {
+		if c.remoteTag == "" && c.legs != nil {
 			// The INVITE never left: Invite itself answers with the error.
 			c.failOnce.Do(func() {
 				c.failure = e
@@ -295,7 +305,7 @@ func (c *liveCall) authorized(direction string) gateway.EarlyMedia {
 // challenged takes a challenge and reports whether to try again.
 func (c *liveCall) challenged(tx dialog.Tx, res *sip.Response) bool {
 	t := c.txs[tx]
-	return t != nil && c.auth.Challenge(t.Origin(), res)
+	return t != nil && c.auth.Challenge(t.origin(), res)
 }
 
 // stored is a dialog as the gateway keeps it.

@@ -11,7 +11,9 @@ import (
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/gateway"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/dialog"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/locate"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/transaction"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/trunk"
 )
 
 // run carries out effects in their order. The caller holds the call's lock.
@@ -92,27 +94,32 @@ func (c *liveCall) offered(ctx context.Context, e dialog.Offered) {
 func (c *liveCall) send(e dialog.Send) {
 	n := c.n
 	initial := e.Method == "INVITE" && e.Dialog.RemoteTag == ""
-	target := ""
+	var to leg
 	if initial {
-		target = c.targets[min(e.Target, len(c.targets)-1)]
+		var err error
+		if to, err = c.turn(e.Target); err != nil {
+			c.unsent(e.Tx, err)
+			return
+		}
 		if e.Redirect != "" {
 			e.Dialog.Target = e.Redirect
 		}
 	}
-	req, route, err := n.build(e.Method, e.Seq, e.Dialog, target, n.branch())
+	out, err := n.build(e.Method, e.Seq, e.Dialog)
+	var query locate.Query
+	if err == nil && !initial {
+		query, err = out.query(n)
+	}
 	if err != nil {
-		// The machine learns it as it would from the transport, not within its
-		// own step.
-		n.spawn(func() {
-			c.result(e.Tx, transaction.Result{Err: fmt.Errorf("%w: %w", transaction.ErrTransport, err)})
-		})
+		c.unsent(e.Tx, err)
 		return
 	}
+	req := out.req
 	if initial {
-		for _, f := range c.fields {
+		for _, f := range to.fields {
 			req.AppendHeader(sip.NewHeader(f.Name, f.Value))
 		}
-		e.Body = c.location.enclose(e.Body)
+		e.Body = to.location.enclose(e.Body)
 	}
 	if e.Method == "INVITE" || e.Method == "UPDATE" {
 		req.AppendHeader(sip.NewHeader("Supported", c.supported()))
@@ -129,8 +136,39 @@ func (c *liveCall) send(e dialog.Send) {
 		req.AppendHeader(sip.NewHeader("Accept", typeSDP+", multipart/mixed"))
 	}
 	setBody(req, e.Body)
-	tx := e.Tx
-	c.txs[tx] = n.tx.Request(req, route, func(r transaction.Result) { c.result(tx, r) })
+	result := func(r transaction.Result) { c.result(e.Tx, r) }
+	if initial {
+		// The machine itself goes from leg to leg: an INVITE that was given up must
+		// be cancelled.
+		c.last = n.launch(c.trunk, out, []locate.Target{to.target}, result)
+		c.txs[e.Tx] = c.last
+		return
+	}
+	c.txs[e.Tx] = n.launchTo(c.trunk, out, query, result)
+}
+
+// turn takes the call to a leg, which may be on another trunk.
+func (c *liveCall) turn(target int) (leg, error) {
+	l := c.legs[min(target, len(c.legs)-1)]
+	if before := c.legs[c.leg]; target > c.leg && c.last != nil && !c.last.answered() {
+		c.n.targetFailed(before.trunk, before.target, "no answer in time")
+	}
+	c.leg = target
+	if l.trunk == c.trunk {
+		return l, nil
+	}
+	if err := c.count(l.trunk, "out"); err != nil {
+		return leg{}, err
+	}
+	c.n.log.Info("sip: a call goes on over another trunk", "call", c.id, "sip_call_id", c.sipID, "from", c.trunk.Name, "trunk", l.trunk.Name)
+	c.trunk, c.auth = l.trunk, c.n.session(l.trunk, c.number)
+	return l, nil
+}
+
+// unsent tells the machine that a request could not be made: later, as it would
+// learn it from the transport, not within its own step.
+func (c *liveCall) unsent(tx dialog.Tx, err error) {
+	c.n.spawn(func() { c.result(tx, transaction.Result{Err: fmt.Errorf("%w: %w", transaction.ErrTransport, err)}) })
 }
 
 func (c *liveCall) supported() string {
@@ -148,15 +186,42 @@ func (c *liveCall) supported() string {
 }
 
 func (c *liveCall) sendACK(e dialog.SendACK) {
-	req, route, err := c.n.build("ACK", e.Seq, e.Dialog, "", ackBranch(e.Dialog, e.Seq))
+	out, err := c.n.build("ACK", e.Seq, e.Dialog)
+	var query locate.Query
+	if err == nil {
+		query, err = out.query(c.n)
+	}
 	if err != nil {
 		c.n.log.Warn("sip: cannot acknowledge", "call", c.id, "sip_call_id", c.sipID, "error", err)
 		return
 	}
+	out.branch = ackBranch(e.Dialog, e.Seq)
 	for _, h := range c.ackAuth {
-		req.AppendHeader(h)
+		out.req.AppendHeader(h)
 	}
-	req.SetBody(nil)
+	out.req.SetBody(nil)
+	t := c.trunk
+	if hops, ok := c.n.locator.Literal(query); ok {
+		c.acknowledge(t, out, hops[0])
+		return
+	}
+	c.n.spawn(func() {
+		hops, err := c.n.lookup(c.n.ctx, query)
+		if err != nil {
+			c.n.log.Warn("sip: cannot acknowledge", "call", c.id, "sip_call_id", c.sipID, "error", err)
+			return
+		}
+		c.acknowledge(t, out, hops[0])
+	})
+}
+
+func (c *liveCall) acknowledge(t *trunk.Trunk, out outbound, hop locate.Target) {
+	route := c.n.route(t, hop)
+	req, err := out.request(c.n, &route, true)
+	if err != nil {
+		c.n.log.Warn("sip: cannot acknowledge", "call", c.id, "sip_call_id", c.sipID, "error", err)
+		return
+	}
 	c.n.tap.Send(req, route, nil)
 }
 
@@ -169,8 +234,7 @@ func (c *liveCall) sendCANCEL(e dialog.SendCANCEL) {
 	for _, f := range e.Fields {
 		fields = append(fields, sip.NewHeader(f.Name, f.Value))
 	}
-	req, route := tx.Cancel(fields...)
-	c.n.tx.Request(req, route, func(transaction.Result) {})
+	tx.cancel(fields...)
 }
 
 func (c *liveCall) respond(e dialog.Respond) {
@@ -181,7 +245,7 @@ func (c *liveCall) respond(e dialog.Respond) {
 	res := c.n.reply(tx.Request, e.Code, e.Phrase, c.localTag)
 	method := tx.Request.Method
 	if (method == sip.INVITE || method == sip.UPDATE) && e.Code > 100 && e.Code < 300 {
-		res.AppendHeader(sip.NewHeader("Contact", "<"+c.n.contact(c.m.Dialog().Contact, tx.Back())+">"))
+		res.AppendHeader(sip.NewHeader("Contact", "<"+c.n.contact(c.m.Dialog().Contact, c.m.Dialog().Secure, tx.Back())+">"))
 		res.AppendHeader(sip.NewHeader("Allow", allowed))
 		if s := c.supported(); s != "" && e.Code >= 200 {
 			res.AppendHeader(sip.NewHeader("Supported", s))

@@ -239,7 +239,7 @@ func (n *Network) find(key, sipID, tag string) {
 // peer is the trunk that a message comes from, nil when nobody may.
 func (n *Network) peer(in tap.Inbound) *trunk.Trunk {
 	req, _ := in.Message.(*sip.Request)
-	return n.trunks.ByPeer(in.Remote.Addr(), func(t *trunk.Trunk) bool {
+	return n.set().ByPeer(in.Remote.Addr(), in.Names, func(t *trunk.Trunk) bool {
 		if req == nil {
 			return false
 		}
@@ -273,7 +273,7 @@ func callee(t *trunk.Trunk, req *sip.Request) party {
 	if t.CalleeFrom == "to" {
 		uri = to.Address.String()
 	}
-	p.address = t.Address(uri)
+	p.address = t.Callee(uri)
 	return p
 }
 
@@ -363,13 +363,20 @@ func (n *Network) incomingCall(in tap.Inbound, req *sip.Request, tx *transaction
 			d.Routes = append(d.Routes, rr.Address.String())
 		}
 	}
+	d.Secure = secure(req, d)
 	c := n.newCall(id, sipID, d.LocalTag, from, t, called.number())
 	c.handedOver()
 	// The emergency service calls back (RFC 7090).
 	c.priority = t.Emergency && strings.EqualFold(header.First(req, "Priority"), "psap-callback")
+	if err := c.count(t, "in"); err != nil {
+		n.log.Info("sip: a call is refused", "sip_call_id", sipID, "trunk", t.Name, "error", err)
+		n.refuse(tx, 503, "limit", [2]string{"Retry-After", "5"})
+		return
+	}
 	r.ID = c.server(tx)
 	c.m = dialog.NewCallee(cfg, d, r)
 	if err := n.add(c); err != nil {
+		c.release()
 		reason := ""
 		if errors.Is(err, errBusy) {
 			reason = "overload"
@@ -391,6 +398,15 @@ func (n *Network) incomingCall(in tap.Inbound, req *sip.Request, tx *transaction
 		Location: location, Signaling: signalingOf(t, req), Emergency: c.priority,
 	}
 	c.tell(func(ctx context.Context) { n.events.Incoming(ctx, call) })
+}
+
+// secure tells whether a dialog must stay on TLS (RFC 3261 12.1.1).
+func secure(req *sip.Request, d dialog.State) bool {
+	first := d.Target
+	if len(d.Routes) > 0 {
+		first = d.Routes[0]
+	}
+	return req.Recipient.Scheme == "sips" || strings.HasPrefix(strings.ToLower(first), "sips:")
 }
 
 func minSE(cfg dialog.Config) string { return strconv.FormatUint(uint64(cfg.MinSE), 10) }

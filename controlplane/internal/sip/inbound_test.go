@@ -477,7 +477,7 @@ func TestConfig(t *testing.T) {
 		"sip.listeners[0].network":      func(c *Config) { c.Listeners[0].Network = "sctp" },
 		"sip.listeners[0].address":      func(c *Config) { c.Listeners[0].Address = "here" },
 		"sip.listeners[0].advertise":    func(c *Config) { c.Listeners[0].Address = "0.0.0.0:5060" },
-		"sip.trunks[0].targets[0]":      func(c *Config) { c.Trunks[0].Targets = []string{"host"} },
+		"sip.trunks[0].targets[0]":      func(c *Config) { c.Trunks[0].Targets = []string{"sip:host"} },
 		"sip.trunks[0].mode":            func(c *Config) { c.Trunks[0].Mode = "x" },
 		"sip.trunks[0].transport":       func(c *Config) { c.Listeners = c.Listeners[1:]; c.Trunks[0].Transport = "udp" },
 		"sip.trunks[0].allowed_peers":   func(c *Config) { c.Trunks[0].AllowedPeers = []string{"all"} },

@@ -37,7 +37,8 @@ func (n *Network) locate(t *trunk.Trunk, in gateway.Invite, emergency, anonymous
 	if in.Location == nil || !t.Locates(emergency) {
 		return nil, nil
 	}
-	entity := "pres:" + strings.TrimPrefix(t.AOR(in.Number), "sip:")
+	_, aor, _ := strings.Cut(t.AOR(in.Number), ":")
+	entity := "pres:" + aor
 	if anonymous {
 		entity = "pres:anonymous@anonymous.invalid"
 	}

@@ -13,6 +13,24 @@ type metrics struct {
 	registrations prometheus.GaugeFunc
 	dialogs       prometheus.GaugeFunc
 	targetUp      *prometheus.GaugeVec
+	limited       *prometheus.CounterVec
+	streams       prometheus.GaugeFunc
+	trunkCalls    *trunkCalls
+	expiry        prometheus.GaugeFunc
+}
+
+// trunkCalls collects the number of calls of every trunk there is now.
+type trunkCalls struct {
+	n    *Network
+	desc *prometheus.Desc
+}
+
+func (c *trunkCalls) Describe(out chan<- *prometheus.Desc) { out <- c.desc }
+
+func (c *trunkCalls) Collect(out chan<- prometheus.Metric) {
+	for _, t := range c.n.set().All() {
+		out <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(t.Calls()), t.Name)
+	}
 }
 
 func newMetrics(n *Network) *metrics {
@@ -32,6 +50,16 @@ func newMetrics(n *Network) *metrics {
 		targetUp: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "isthmus_sip_target_up", Help: "Whether a trunk's target answers OPTIONS.",
 		}, []string{"trunk", "target"}),
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_sip_trunk_limited_total", Help: "Calls that a trunk had no room for, by direction and limit.",
+		}, []string{"trunk", "direction", "limit"}),
+		streams: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "isthmus_sip_connections", Help: "TCP and TLS connections of SIP.",
+		}, func() float64 { return float64(n.tap.Streams()) }),
+		trunkCalls: &trunkCalls{n, prometheus.NewDesc("isthmus_sip_trunk_calls", "Calls of this process by trunk.", []string{"trunk"}, nil)},
+		expiry: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "isthmus_sip_certificate_not_after_seconds", Help: "When the certificate of the TLS listeners ends, in seconds since 1970; 0 without one.",
+		}, n.certificateEnd),
 	}
 }
 
@@ -39,7 +67,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	if r == nil {
 		return nil
 	}
-	for _, c := range []prometheus.Collector{m.messages, m.rejected, m.registrations, m.dialogs, m.targetUp} {
+	for _, c := range []prometheus.Collector{m.messages, m.rejected, m.registrations, m.dialogs, m.targetUp, m.limited, m.streams, m.trunkCalls, m.expiry} {
 		if err := r.Register(c); err != nil {
 			return err
 		}

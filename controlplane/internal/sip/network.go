@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,10 +15,10 @@ import (
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/gateway"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/digest"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/locate"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/registrar"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/tap"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/transaction"
-	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/trunk"
 )
 
 // Deps of a Network. Tracer, Logger, Metrics, Rand and Now may be nil.
@@ -32,8 +32,6 @@ type Deps struct {
 	// use.
 	Rand func(limit int) int
 	Now  func() time.Time
-	// Resolver for host names.
-	Resolver *net.Resolver
 }
 
 // Network is the operator's SIP network. It implements gateway.Network.
@@ -44,20 +42,23 @@ type Network struct {
 	metrics   *metrics
 	rand      func(int) int
 	now       func() time.Time
-	resolver  *net.Resolver
 	events    gateway.NetworkEvents
 	tap       *tap.Tap
 	tx        *transaction.Layer
-	trunks    *trunk.Set
+	locator   *locate.Locator
+	health    *locate.Health
 	registrar *registrar.Registrar
+	// running holds what Reload changes.
+	running atomic.Pointer[running]
 
 	// ctx is that of the events; it ends with Run.
 	ctx  context.Context
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 
-	mu     sync.Mutex
-	closed bool
+	mu      sync.Mutex
+	closed  bool
+	serving bool
 	// calls by the gateway's id.
 	calls map[string]*liveCall
 	// local by Call-ID and local tag, kept until late messages are unlikely.
@@ -83,7 +84,7 @@ func New(cfg Config, deps Deps) (*Network, error) {
 		return nil, err
 	}
 	n := &Network{
-		cfg: cfg, log: deps.Logger, tracer: deps.Tracer, rand: deps.Rand, now: deps.Now, events: deps.Events, resolver: deps.Resolver,
+		cfg: cfg, log: deps.Logger, tracer: deps.Tracer, rand: deps.Rand, now: deps.Now, events: deps.Events,
 		calls: map[string]*liveCall{}, local: map[string]*liveCall{}, incoming: map[string]*liveCall{},
 		labels: map[string]call.Number{}, accounts: map[string]*digest.Session{}, finding: map[string][]pending{}, timers: map[*time.Timer]struct{}{},
 	}
@@ -96,26 +97,27 @@ func New(cfg Config, deps Deps) (*Network, error) {
 	if n.now == nil {
 		n.now = time.Now
 	}
-	if n.resolver == nil {
-		n.resolver = net.DefaultResolver
-	}
-	trunks := make([]trunk.Config, len(cfg.Trunks))
-	for i, t := range cfg.Trunks {
-		trunks[i] = t.Complete()
-	}
-	n.trunks = trunk.NewSet(trunks)
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.metrics = newMetrics(n)
-	listeners := make([]tap.Listener, len(cfg.Listeners))
-	for i, l := range cfg.Listeners {
-		listeners[i] = tap.Listener{Network: l.Network, Address: l.Address, Advertise: l.Advertise, Key: fmt.Sprintf("sip.listeners[%d].address", i)}
+	n.health = locate.NewHealth(n.now)
+	now, err := n.prepare(cfg)
+	if err != nil {
+		return nil, err
 	}
-	var err error
+	n.running.Store(now)
+	listeners, err := n.listeners()
+	if err != nil {
+		return nil, err
+	}
 	n.tap, err = tap.Listen(tap.Config{
-		Listeners: listeners, DialTimeout: cfg.Timers.Dial, WriteTimeout: cfg.Timers.Dial, IdleTimeout: cfg.Timers.Idle,
-		MaxStreams: cfg.MaxStreams, Logger: n.log, Resolver: n.resolver,
+		Listeners: listeners, DialTimeout: cfg.Timers.Dial, WriteTimeout: cfg.Timers.Dial, MessageTimeout: cfg.Timers.Message,
+		IdleTimeout: cfg.Timers.Idle, MaxStreams: cfg.MaxStreams, MaxPerSource: cfg.MaxPerSource, Logger: n.log, Client: n.client,
 	}, tap.Hooks{Message: n.receive, Sent: n.sent, Refused: n.refused})
 	if err != nil {
+		return nil, err
+	}
+	if n.locator, err = n.newLocator(); err != nil {
+		n.tap.Close()
 		return nil, err
 	}
 	n.tx = transaction.New(transaction.Timers{T1: cfg.Timers.T1, T2: cfg.Timers.T2, T4: cfg.Timers.T4}, n.tap, (*handler)(n))
@@ -128,6 +130,35 @@ func New(cfg Config, deps Deps) (*Network, error) {
 		return nil, err
 	}
 	return n, nil
+}
+
+// listeners of the configuration as the tap wants them.
+func (n *Network) listeners() ([]tap.Listener, error) {
+	out := make([]tap.Listener, len(n.cfg.Listeners))
+	for i, l := range n.cfg.Listeners {
+		out[i] = tap.Listener{Network: l.Network, Address: l.Address, Advertise: l.Advertise, Key: fmt.Sprintf("sip.listeners[%d].address", i)}
+		if l.Network != "tls" {
+			continue
+		}
+		var err error
+		if out[i].TLS, err = n.running.Load().identities[""].Server(); err != nil {
+			return nil, fmt.Errorf("sip.listeners[%d]: %w", i, err)
+		}
+	}
+	return out, nil
+}
+
+// newLocator looks for what the listeners can reach.
+func (n *Network) newLocator() (*locate.Locator, error) {
+	c := locate.Config{Servers: n.cfg.DNS.Servers, Timeout: n.cfg.DNS.Timeout, PreferIPv6: n.cfg.DNS.PreferIPv6, Rand: n.rand, Now: n.now}
+	for _, network := range []string{"udp", "tcp", "tls"} {
+		if n.tap.Pick(network, netip.Addr{}) >= 0 {
+			c.Networks = append(c.Networks, network)
+		}
+		c.IPv4 = c.IPv4 || n.tap.Pick(network, netip.IPv4Unspecified()) >= 0
+		c.IPv6 = c.IPv6 || n.tap.Pick(network, netip.IPv6Unspecified()) >= 0
+	}
+	return locate.New(c)
 }
 
 // SetEvents says who is told; it must be called before Run unless Deps had it.
@@ -151,16 +182,11 @@ func (n *Network) Run(ctx context.Context) error {
 		return fmt.Errorf("the SIP network has nobody to tell its events to")
 	}
 	n.tap.Serve()
-	for _, t := range n.trunks.All() {
-		if names := t.Names(); len(names) > 0 {
-			n.spawn(func() { n.resolvePeers(t, names) })
-		}
-		if t.OptionsPing > 0 {
-			for i := range t.Targets {
-				n.ping(t, i)
-			}
-		}
-	}
+	n.mu.Lock()
+	n.serving = true
+	now := n.running.Load()
+	n.mu.Unlock()
+	n.watch(now)
 	<-ctx.Done()
 	n.Close()
 	return nil
@@ -255,27 +281,4 @@ func (n *Network) random(length int) string {
 		b[i] = letters[n.rand(len(letters))]
 	}
 	return string(b)
-}
-
-// peerLife is how long the addresses of a peer given by name are kept.
-const peerLife = time.Minute
-
-func (n *Network) resolvePeers(t *trunk.Trunk, names []string) {
-	var all []netip.Addr
-	for _, name := range names {
-		ctx, cancel := context.WithTimeout(n.ctx, n.cfg.Timers.Dial)
-		addrs, err := n.resolver.LookupNetIP(ctx, "ip", name)
-		cancel()
-		if err != nil {
-			n.log.Warn("sip: cannot resolve a trunk's host, its calls are refused until it resolves", "trunk", t.Name, "host", name, "error", err)
-			continue
-		}
-		for _, a := range addrs {
-			all = append(all, a.Unmap())
-		}
-	}
-	if len(all) > 0 {
-		t.Resolved(all)
-	}
-	n.after(peerLife, func() { n.resolvePeers(t, names) })
 }

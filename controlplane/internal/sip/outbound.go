@@ -3,7 +3,6 @@ package sip
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/gateway"
@@ -14,53 +13,34 @@ import (
 // Invite starts a call. See gateway.Network.
 func (n *Network) Invite(ctx context.Context, in gateway.Invite) error {
 	emergency := in.Emergency || in.Receiver.Kind() == call.EmergencyService
-	t := n.trunks.Route(in.Tenant, in.Number, in.Receiver, emergency)
-	if t == nil {
+	trunks := n.set().Route(in.Tenant, in.Number, in.Receiver, emergency)
+	if len(trunks) == 0 {
 		return &gateway.RejectedError{Signal: call.Signal{Code: 404, Phrase: "No trunk takes calls to this address", Q850: 3}}
 	}
 	if in.SDP == "" {
 		return &gateway.RejectedError{Signal: call.Signal{Code: 488, Phrase: "A call needs an offer"}}
 	}
-	anonymous := in.Anonymous && !emergency // an emergency call hides nothing: it must be called back
-	if anonymous && t.Privacy == "none" {
-		return &gateway.RejectedError{Signal: call.Signal{Code: 433, Phrase: "Anonymity Disallowed"}}
+	legs, err := n.legs(ctx, trunks, in, emergency)
+	if err != nil {
+		return err
 	}
-	from, fields := t.Caller(in.Number, in.DisplayName, anonymous)
-	target := t.RequestURI(in.Receiver)
-	if emergency {
-		from, fields = t.EmergencyCaller(in.Number, in.DisplayName)
-		target = trunk.EmergencyURI(in.Receiver)
+	c, d, err := n.caller(in, legs, emergency)
+	if err != nil {
+		return err
 	}
-	contact := strings.TrimPrefix(string(in.Number), "+")
-	if t.Mode == trunk.ModeRegister {
-		contact = string(in.Number)
+	cfg := n.machineConfig(c.trunk, len(c.legs))
+	cfg.Retarget = func(target int, d *dialog.State, cfg *dialog.Config) {
+		l := c.legs[target]
+		if l.dialog.Trunk != d.Trunk {
+			retarget := cfg.Retarget
+			*cfg = n.machineConfig(l.trunk, len(c.legs))
+			cfg.Retarget = retarget
+		}
+		l.dress(d)
 	}
-	if anonymous {
-		contact = "anonymous"
-	}
-	d := dialog.State{
-		CallID: n.random(24), LocalTag: n.random(12),
-		LocalURI: from, RemoteURI: trunk.NameAddr(in.ReceiverName, target),
-		LocalSeq: uint32(n.rand(1000)), Target: target,
-		Trunk: t.Name, Number: string(in.Number), Contact: contact, Network: t.Transport,
-	}
-	if t.Mode == trunk.ModeRegister {
-		d.Routes = n.registrar.ServiceRoute(t.Name, in.Number)
-	}
-	c := n.newCall(in.CallID, d.CallID, d.LocalTag, "", t, in.Number)
-	for _, f := range fields {
-		c.fields = append(c.fields, dialog.Field{Name: f[0], Value: f[1]})
-	}
-	location, geolocation := n.locate(t, in, emergency, anonymous)
-	c.location, c.priority = location, emergency
-	c.fields = append(c.fields, geolocation...)
-	c.fields = append(c.fields, n.boundary(t)...)
-	if t.Trusted {
-		c.fields = append(c.fields, dialog.Field{Name: "P-Early-Media", Value: "supported"})
-	}
-	c.targets = t.Order()
-	c.m = dialog.NewCaller(n.machineConfig(t, len(c.targets)), d, in.SDP)
+	c.m = dialog.NewCaller(cfg, d, in.SDP)
 	if err := n.add(c); err != nil {
+		c.release()
 		return fmt.Errorf("%w: %w", gateway.ErrNetworkDown, err)
 	}
 	c.step(func(m *dialog.Machine) []dialog.Effect { return m.Invite() })
@@ -85,6 +65,27 @@ func (n *Network) Invite(ctx context.Context, in gateway.Invite) error {
 	}
 	c.step(func(m *dialog.Machine) []dialog.Effect { return m.End(call.CauseNormal) })
 	return fmt.Errorf("%w: the INVITE could not be sent in time", gateway.ErrNetworkDown)
+}
+
+// caller makes the call of an Invite, on the first trunk that has room for it.
+func (n *Network) caller(in gateway.Invite, legs []leg, emergency bool) (*liveCall, dialog.State, error) {
+	d := dialog.State{CallID: n.random(24), LocalTag: n.random(12), LocalSeq: uint32(n.rand(1000))}
+	var c *liveCall
+	for len(legs) > 0 {
+		c = n.newCall(in.CallID, d.CallID, d.LocalTag, "", legs[0].trunk, in.Number)
+		c.priority, c.legs = emergency, legs
+		err := c.count(c.trunk, "out")
+		if err == nil {
+			legs[0].dress(&d)
+			return c, d, nil
+		}
+		n.log.Info("sip: a trunk is full", "call", in.CallID, "trunk", c.trunk.Name, "error", err)
+		full := c.trunk
+		for len(legs) > 0 && legs[0].trunk == full {
+			legs = legs[1:]
+		}
+	}
+	return nil, d, &gateway.RejectedError{Signal: call.Signal{Code: 503, Phrase: "The trunk has as many calls as it may", Q850: 34}}
 }
 
 // Progress sends a provisional response to an incoming call.
@@ -178,10 +179,12 @@ func (n *Network) End(_ context.Context, callID string, cause call.Cause) error 
 	if c == nil {
 		return gateway.ErrNoDialog
 	}
-	if cause == call.CauseDeclined {
-		cause.Code = c.trunk.DeclineCode
-	}
-	c.step(func(m *dialog.Machine) []dialog.Effect { return m.End(cause) })
+	c.step(func(m *dialog.Machine) []dialog.Effect {
+		if cause == call.CauseDeclined {
+			cause.Code = c.trunk.DeclineCode
+		}
+		return m.End(cause)
+	})
 	return nil
 }
 
@@ -200,7 +203,7 @@ func (n *Network) restore(callID string, d gateway.Dialog) (*liveCall, error) {
 	if err != nil {
 		return nil, fmt.Errorf("call %s: %w", callID, err)
 	}
-	t := n.trunks.ByName(state.Trunk)
+	t := n.set().ByName(state.Trunk)
 	if t == nil {
 		// The trunk's policy is gone, the dialog is not.
 		dflt := trunk.Default()
@@ -210,7 +213,10 @@ func (n *Network) restore(callID string, d gateway.Dialog) (*liveCall, error) {
 	c := n.newCall(callID, state.CallID, state.LocalTag, "", t, call.Number(state.Number))
 	c.auth.Unmarshal(state.Auth)
 	c.handedOver()
+	c.counted = t
+	t.Adopt()
 	if err := n.add(c); err != nil {
+		c.release()
 		if other := n.byID(callID); other != nil {
 			return other, nil
 		}

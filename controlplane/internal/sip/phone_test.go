@@ -2,6 +2,7 @@ package sip
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/gateway"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/certificate"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/header"
 )
 
@@ -24,8 +26,10 @@ type phone struct {
 	lis     net.Listener
 	mu      sync.Mutex
 	conns   map[string]net.Conn
-	in      chan received
-	wg      sync.WaitGroup
+	// tls is the client's side of network tls.
+	tls *tls.Config
+	in  chan received
+	wg  sync.WaitGroup
 }
 
 type received struct {
@@ -54,18 +58,38 @@ func newPhone(t *testing.T, network string) *phone {
 		if p.lis, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 			t.Fatal(err)
 		}
-		p.wg.Go(func() {
-			for {
-				c, err := p.lis.Accept()
-				if err != nil {
-					return
-				}
-				p.follow(c)
-			}
-		})
+		p.serve()
 	}
 	t.Cleanup(p.close)
 	return p
+}
+
+// newTLSPhone is a phone with the certificates of a store.
+func newTLSPhone(t *testing.T, s *certificate.Store) *phone {
+	t.Helper()
+	p := &phone{t: t, network: "tls", in: make(chan received, 1000), conns: map[string]net.Conn{}, tls: s.Client("", []string{"gateway.example"})}
+	server, err := s.Server()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.lis, err = tls.Listen("tcp", "127.0.0.1:0", server); err != nil {
+		t.Fatal(err)
+	}
+	p.serve()
+	t.Cleanup(p.close)
+	return p
+}
+
+func (p *phone) serve() {
+	p.wg.Go(func() {
+		for {
+			c, err := p.lis.Accept()
+			if err != nil {
+				return
+			}
+			p.follow(c)
+		}
+	})
 }
 
 func (p *phone) close() {
@@ -149,7 +173,12 @@ func (p *phone) send(to string, text string) {
 	p.mu.Unlock()
 	if c == nil {
 		var err error
-		if c, err = net.Dial("tcp", to); err != nil {
+		if p.tls != nil {
+			c, err = tls.Dial("tcp", to, p.tls)
+		} else {
+			c, err = net.Dial("tcp", to)
+		}
+		if err != nil {
 			p.t.Fatal(err)
 		}
 		p.follow(c)

@@ -56,7 +56,7 @@ func response(res *sip.Response) dialog.Response {
 	r.EarlyMedia = early(res)
 	if res.StatusCode/100 == 3 {
 		for _, v := range header.List(res, "Contact") {
-			if _, uri, _, ok := header.NameAddr(v); ok && (strings.HasPrefix(strings.ToLower(uri), "sip:") || strings.HasPrefix(strings.ToLower(uri), "sips:")) {
+			if _, uri, _, ok := header.NameAddr(v); ok && sipURI(uri) {
 				r.Redirects = append(r.Redirects, uri)
 			}
 		}

@@ -21,7 +21,7 @@ import (
 
 // Register makes the number reachable. See gateway.Network.
 func (n *Network) Register(ctx context.Context, a gateway.Account) error {
-	t := n.trunks.Account(a.Tenant, a.Number)
+	t := n.set().Account(a.Tenant, a.Number)
 	if t == nil {
 		return nil
 	}
@@ -66,6 +66,12 @@ func (h *registering) After(d time.Duration, f func()) func() {
 	return func() { n.cancelTimer(t) }
 }
 
+// sipURI tells whether a request can go to a URI.
+func sipURI(uri string) bool {
+	scheme, _, _ := strings.Cut(uri, ":")
+	return strings.EqualFold(scheme, "sip") || strings.EqualFold(scheme, "sips")
+}
+
 func (n *Network) account(callID string, t *trunk.Trunk, number call.Number) *digest.Session {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -81,25 +87,33 @@ func (n *Network) account(callID string, t *trunk.Trunk, number call.Number) *di
 // Register sends one REGISTER (RFC 3261 10.2).
 func (h *registering) Register(r registrar.Request, result func(registrar.Answer)) {
 	n := (*Network)(h)
-	t := r.Trunk
+	t := n.set().ByName(r.Trunk.Name) // its credentials may have changed
+	if t == nil {
+		t = r.Trunk
+	}
 	auth := n.account(r.CallID, t, r.Number)
 	aor := trunk.NameAddr("", t.AOR(r.Number))
 	d := dialog.State{CallID: r.CallID, LocalTag: r.Tag, LocalURI: aor, RemoteURI: aor,
-		Target: "sip:" + t.Domain, Network: t.Transport}
-	req, route, err := n.build("REGISTER", r.Seq, d, t.Registrar, n.branch())
+		Target: t.Scheme() + t.Domain, Contact: string(r.Number), Secure: t.SIPS}
+	out, err := n.build("REGISTER", r.Seq, d)
+	var place trunk.Target
+	if err == nil {
+		place, err = trunk.ParseTarget(t.Registrar)
+	}
 	if err != nil {
 		n.after(0, func() { result(registrar.Answer{Err: err}) })
 		return
 	}
-	contact := n.contact(string(r.Number), route)
-	req.AppendHeader(sip.NewHeader("Contact", "<"+contact+">;expires="+strconv.FormatUint(uint64(r.Expires), 10)))
+	req := out.req
+	out.contact, out.contactParams = true, ";expires="+strconv.FormatUint(uint64(r.Expires), 10)
+	req.AppendHeader(sip.NewHeader("Contact", ""))
 	req.AppendHeader(sip.NewHeader("Expires", strconv.FormatUint(uint64(r.Expires), 10)))
 	req.AppendHeader(sip.NewHeader("Supported", "path"))
 	for _, f := range auth.Fields("REGISTER", req.Recipient.String()) {
 		req.AppendHeader(f)
 	}
 	req.SetBody(nil)
-	n.tx.Request(req, route, func(res transaction.Result) {
+	n.launchTo(t, out, placeQuery(t, place), func(res transaction.Result) {
 		switch {
 		case res.Err != nil:
 			result(registrar.Answer{Err: res.Err, Timeout: errors.Is(res.Err, transaction.ErrTimeout)})
@@ -135,40 +149,9 @@ func registered(res *sip.Response, number call.Number) registrar.Answer {
 		a.RetryAfter = time.Duration(min(s, 3600)) * time.Second
 	}
 	for _, v := range header.List(res, "Service-Route") {
-		if _, uri, _, ok := header.NameAddr(v); ok && strings.HasPrefix(strings.ToLower(uri), "sip:") {
+		if _, uri, _, ok := header.NameAddr(v); ok && sipURI(uri) {
 			a.ServiceRoute = append(a.ServiceRoute, uri)
 		}
 	}
 	return a
-}
-
-// ping asks a target with OPTIONS whether it lives, again and again.
-func (n *Network) ping(t *trunk.Trunk, target int) {
-	d := dialog.State{CallID: n.random(24), LocalTag: n.random(12), LocalURI: "<sip:" + t.Domain + ">",
-		RemoteURI: "<sip:" + t.Domain + ">", Target: "sip:" + t.Domain, Network: t.Transport}
-	again := func(ok bool) {
-		changed, up := t.Alive(target, ok)
-		value := 0.0
-		if up {
-			value = 1
-		}
-		n.metrics.targetUp.WithLabelValues(t.Name, t.Targets[target]).Set(value)
-		if changed {
-			n.log.Warn("sip: a trunk's target changed", "trunk", t.Name, "target", t.Targets[target], "up", up)
-		}
-		n.after(t.OptionsPing, func() { n.ping(t, target) })
-	}
-	req, route, err := n.build("OPTIONS", 1, d, t.Targets[target], n.branch())
-	if err != nil {
-		again(false)
-		return
-	}
-	req.AppendHeader(sip.NewHeader("Accept", "application/sdp"))
-	req.SetBody(nil)
-	n.tx.Request(req, route, func(r transaction.Result) {
-		if r.Err == nil && r.Response.StatusCode < 200 {
-			return
-		}
-		again(r.Err == nil && r.Response.StatusCode != 503)
-	})
 }

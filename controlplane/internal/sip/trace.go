@@ -84,7 +84,7 @@ func (n *Network) sent(m sip.Message, text string, r tap.Route) {
 		local, remote = remote, local
 	}
 	id, number := n.name(m.CallID().Value(), local, remote)
-	n.trace(m, text, false, r.Addr, id, number)
+	n.trace(m, text, false, r.Addr.String(), id, number)
 	if req, ok := m.(*sip.Request); ok && req.Method == sip.INVITE {
 		if c := n.byLocal(m.CallID().Value(), local); c != nil {
 			c.handedOver()

@@ -2,11 +2,9 @@ package sip
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"net"
-	"net/netip"
 	"strconv"
 	"strings"
 
@@ -36,56 +34,36 @@ func hop(target string, routes []string) (recipient string, route []string, next
 	return target, routes, first
 }
 
-// destination turns a URI into a network and host:port.
-func (n *Network) destination(uri, network string) (string, string, error) {
-	var u sip.Uri
-	if err := sip.ParseUri(uri, &u); err != nil || u.Host == "" {
-		return "", "", fmt.Errorf("%q cannot be reached: %w", uri, errors.Join(err, errors.New("no host")))
-	}
-	if t, ok := header.Param(u.UriParams, "transport"); ok {
-		if t = strings.ToLower(t); n.tap.Pick(t, netip.Addr{}) >= 0 {
-			network = t
-		}
-	}
-	host := u.Host
-	if m, ok := header.Param(u.UriParams, "maddr"); ok && m != "" {
-		host = m
-	}
-	port := u.Port
-	if port == 0 {
-		port = sip.DefaultUdpPort
-	}
-	return network, net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(port)), nil
-}
-
-// route picks the listener for a destination.
-func (n *Network) route(network, hostport string) tap.Route {
-	var addr netip.Addr
-	if a, err := netip.ParseAddrPort(hostport); err == nil {
-		addr = a.Addr()
-	}
-	return tap.Route{Network: network, Addr: hostport, Listener: n.tap.Pick(network, addr)}
-}
-
 func (n *Network) via(r tap.Route, branch string) *sip.ViaHeader {
 	b := n.tap.Bound()[r.Listener]
 	v := &sip.ViaHeader{ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: strings.ToUpper(r.Network), Host: b.Host, Port: b.Port}
 	v.Params.Add("branch", branch)
 	v.Params.Add("rport", "")
+	if r.Network == "tls" {
+		v.Params.Add("alias", "") // requests to us may take this connection (RFC 5923)
+	}
 	return v
 }
 
 func (n *Network) branch() string { return sip.RFC3261BranchMagicCookie + n.random(16) }
 
 // contact is the URI at which this gateway is reached by a peer of the route.
-func (n *Network) contact(user string, r tap.Route) string {
+func (n *Network) contact(user string, secure bool, r tap.Route) string {
 	b := n.tap.Bound()[r.Listener]
 	uri := "sip:"
+	if secure {
+		uri = "sips:"
+		if r.Network != "tls" {
+			if i := n.tap.Pick("tls", r.Addr.Addr()); i >= 0 {
+				b = n.tap.Bound()[i]
+			}
+		}
+	}
 	if user != "" {
 		uri += user + "@"
 	}
 	uri += net.JoinHostPort(strings.Trim(b.Host, "[]"), strconv.Itoa(b.Port))
-	if r.Network != "udp" {
+	if r.Network != "udp" && !secure {
 		uri += ";transport=" + r.Network
 	}
 	return uri
@@ -98,27 +76,68 @@ func tagged(value, tag string) string {
 	return value + ";tag=" + tag
 }
 
-// build makes a request in a dialog (or the one that opens it) and its route.
-// target overrides the next hop; empty for the dialog's own.
-func (n *Network) build(method string, seq uint32, d dialog.State, target, branch string) (*sip.Request, tap.Route, error) {
-	recipient, routes, next := hop(d.Target, d.Routes)
-	network, addr := d.Network, target
-	if target == "" {
-		var err error
-		if network, addr, err = n.destination(next, d.Network); err != nil {
-			return nil, tap.Route{}, err
-		}
-	}
-	r := n.route(network, addr)
+// outbound is a request that has no transport yet: Via and Contact come with the
+// route that it takes.
+type outbound struct {
+	req *sip.Request
+	// next is the URI of the next hop, network its transport when it says none.
+	next, network string
+	// branch of the Via; empty for a fresh one on every route.
+	branch string
+	// contact: the request has a Contact with this user part.
+	contact bool
+	user    string
+	// contactParams follow the URI of the Contact.
+	contactParams string
+	secure        bool
+}
+
+// request is the outbound on a route; a route without a listener is an error. first
+// takes the request itself, anything else a copy of it.
+func (o outbound) request(n *Network, r *tap.Route, first bool) (*sip.Request, error) {
 	if r.Listener < 0 {
-		return nil, tap.Route{}, fmt.Errorf("there is no %s listener to reach %s", network, addr)
+		return nil, fmt.Errorf("there is no %s listener to reach %s", r.Network, r.Addr)
 	}
+	req := o.req
+	if !first {
+		req = req.Clone()
+		req.RemoveHeader("Via")
+	}
+	if o.contact {
+		req.ReplaceHeader(sip.NewHeader("Contact", "<"+n.contact(o.user, o.secure, *r)+">"+o.contactParams))
+	}
+	o.address(n, req, *r)
+	return req, nil
+}
+
+// again is a copy of the request as it was sent last, with the Via of another route.
+func (o outbound) again(n *Network, r tap.Route) *sip.Request {
+	req := o.req.Clone()
+	req.RemoveHeader("Via")
+	o.address(n, req, r)
+	return req
+}
+
+func (o outbound) address(n *Network, req *sip.Request, r tap.Route) {
+	branch := o.branch
+	if branch == "" {
+		branch = n.branch()
+	}
+	req.PrependHeader(n.via(r, branch))
+	req.SetTransport(strings.ToUpper(r.Network))
+	// The message parses these at their first use; after this it is only read.
+	req.From()
+	req.To()
+}
+
+// build makes a request in a dialog, or the one that opens it.
+func (n *Network) build(method string, seq uint32, d dialog.State) (outbound, error) {
+	recipient, routes, next := hop(d.Target, d.Routes)
 	var uri sip.Uri
 	if err := sip.ParseUri(recipient, &uri); err != nil {
-		return nil, tap.Route{}, fmt.Errorf("Request-URI %q: %w", recipient, err)
+		return outbound{}, fmt.Errorf("Request-URI %q: %w", recipient, err)
 	}
 	req := sip.NewRequest(sip.RequestMethod(method), uri)
-	req.AppendHeader(n.via(r, branch))
 	for _, s := range routes {
 		var u sip.Uri
 		if err := sip.ParseUri(s, &u); err == nil {
@@ -132,8 +151,9 @@ func (n *Network) build(method string, seq uint32, d dialog.State, target, branc
 	id := sip.CallIDHeader(d.CallID)
 	req.AppendHeader(&id)
 	req.AppendHeader(&sip.CSeqHeader{SeqNo: seq, MethodName: sip.RequestMethod(method)})
-	if method == "INVITE" || method == "UPDATE" {
-		req.AppendHeader(sip.NewHeader("Contact", "<"+n.contact(d.Contact, r)+">"))
+	o := outbound{req: req, next: next, network: d.Network, user: d.Contact, secure: d.Secure, contact: method == "INVITE" || method == "UPDATE"}
+	if o.contact {
+		req.AppendHeader(sip.NewHeader("Contact", "")) // its place; the route makes it
 	}
 	if method == "INVITE" || method == "UPDATE" || method == "OPTIONS" {
 		req.AppendHeader(sip.NewHeader("Allow", allowed))
@@ -141,11 +161,7 @@ func (n *Network) build(method string, seq uint32, d dialog.State, target, branc
 	if n.cfg.UserAgent != "" {
 		req.AppendHeader(sip.NewHeader("User-Agent", n.cfg.UserAgent))
 	}
-	req.SetTransport(strings.ToUpper(network))
-	// The message parses these at their first use; after this it is only read.
-	req.From()
-	req.To()
-	return req, r, nil
+	return o, nil
 }
 
 // ackBranch is the same for every repetition of one ACK.

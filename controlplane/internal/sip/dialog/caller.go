@@ -70,6 +70,7 @@ func (m *Machine) Invite() []Effect {
 
 func (m *Machine) attempt() {
 	c := &m.caller
+	m.retarget()
 	s := c.offer
 	s.Target = c.target
 	if c.interval > 0 {
@@ -83,6 +84,18 @@ func (m *Machine) attempt() {
 	c.tx = m.send(kInvite, &m.d, s, 0)
 	if c.target+1 < m.cfg.Targets {
 		m.add(Start{TimerAttempt, m.cfg.Attempt})
+	}
+}
+
+// retarget takes over what the present target needs.
+func (m *Machine) retarget() {
+	if m.cfg.Retarget == nil {
+		return
+	}
+	before := m.d.Trunk
+	m.cfg.Retarget(m.caller.target, &m.d, &m.cfg)
+	if m.d.Trunk != before {
+		m.caller.interval, m.caller.minSE = m.cfg.SessionExpires, m.cfg.MinSE
 	}
 }
 
@@ -206,7 +219,7 @@ func (m *Machine) elsewhere() []Field {
 
 // fork makes the dialog that a response opens (RFC 3261 12.1.2).
 func (m *Machine) fork(t *clientTx, r Response) State {
-	d := m.d.clone()
+	d := t.send.Dialog.clone() // not m.d: that may be on another trunk by now
 	d.RemoteTag = r.ToTag
 	d.LocalSeq = t.send.Seq
 	if t.send.Redirect != "" {

@@ -15,8 +15,12 @@ type Config struct {
 	// Invite bounds the set-up of a call, Attempt the wait for any response from
 	// one target while there are others, Ringing the time between repeated 18x.
 	Invite, Attempt, Ringing time.Duration
-	// Targets of the trunk.
+	// Targets is the number of places that the first INVITE may be sent to.
 	Targets int
+	// Retarget changes what the place of a number (from 0) needs otherwise than
+	// the one before: it may be on another trunk, with other URIs and policy. nil
+	// changes nothing.
+	Retarget func(target int, d *State, cfg *Config)
 	// FollowRedirects of 3xx.
 	FollowRedirects bool
 	// Reliable provisional responses: "off", "supported" or "required".

@@ -29,6 +29,8 @@ type State struct {
 	// Initiator: this side sent the INVITE that made the dialog, so it owns the
 	// Call-ID (RFC 3261 14.1).
 	Initiator bool `json:"initiator,omitempty"`
+	// Secure: only TLS, and a sips Contact (RFC 3261 12.1).
+	Secure bool `json:"secure,omitempty"`
 	// PeerUpdate and PeerTimer: the peer allows UPDATE, supports session timers.
 	PeerUpdate bool `json:"peer_update,omitempty"`
 	PeerTimer  bool `json:"peer_timer,omitempty"`

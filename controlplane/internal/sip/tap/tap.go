@@ -1,4 +1,4 @@
-// Package tap owns the SIP sockets. Every message of every listener, in and out,
+// Package tap owns the SIP sockets: UDP, TCP and TLS. Every message of every listener, in and out,
 // passes one point of it: incoming ones are parsed, validated and handed on one
 // after another per socket, in the order in which they were on the wire; outgoing
 // ones leave in the order of the calls to Send for one destination. Nothing in it
@@ -13,6 +13,7 @@ package tap
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -30,7 +31,7 @@ import (
 
 // Listener is one address to serve.
 type Listener struct {
-	// Network is "udp" or "tcp".
+	// Network is "udp", "tcp" or "tls".
 	Network string
 	// Address is ip:port; port 0 takes a free one.
 	Address string
@@ -39,6 +40,8 @@ type Listener struct {
 	Advertise string
 	// Key names the configuration key of Address, for errors.
 	Key string
+	// TLS is needed by network tls.
+	TLS *tls.Config
 }
 
 // Bound is a listener in service.
@@ -62,6 +65,9 @@ type Inbound struct {
 	Listener int
 	Network  string
 	Remote   netip.AddrPort
+	// Names are the identities of the certificate that the peer proved (RFC 5922),
+	// nil when there was none.
+	Names []string
 	// Text as it was on the wire.
 	Text string
 	// Label is for the user of the tap: what it found out before it passes the
@@ -73,52 +79,80 @@ type Inbound struct {
 // Back is the route on which a response returns to where the request came from
 // (RFC 3261 18.2.2, RFC 3581 4).
 func (in Inbound) Back() Route {
-	r := Route{Network: in.Network, Listener: in.Listener, stream: in.stream, Addr: in.Remote.String()}
+	r := Route{Network: in.Network, Listener: in.Listener, Names: in.Names, stream: in.stream, Addr: in.Remote}
 	via := in.Message.Via()
 	if _, rport := via.Params.Get("rport"); !rport || in.Network != "udp" {
 		// For a stream this is used only when the connection is gone.
-		port := via.Port
-		if port == 0 {
-			port = sip.DefaultUdpPort
-		}
-		r.Addr = netip.AddrPortFrom(in.Remote.Addr(), uint16(port)).String()
+		r.Addr = netip.AddrPortFrom(in.Remote.Addr(), sentBy(via, in.Network))
 	}
 	return r
 }
 
+// sentBy is the port of a Via.
+func sentBy(via *sip.ViaHeader, network string) uint16 {
+	switch {
+	case via.Port > 0 && via.Port <= 65535:
+		return uint16(via.Port)
+	case network == "tls":
+		return uint16(sip.DefaultTlsPort)
+	}
+	return uint16(sip.DefaultUdpPort)
+}
+
 // Route says where a message goes.
 type Route struct {
+	// Network is "udp", "tcp" or "tls".
 	Network string
-	// Listener whose socket is used (udp), or that is advertised (tcp).
+	// Listener whose socket is used (udp), or that is advertised (streams).
 	Listener int
-	// Addr is host:port.
-	Addr   string
+	Addr     netip.AddrPort
+
+	// For streams that must be dialled:
+
+	// Identity names the certificates to use, and ServerName what the server is
+	// asked for (SNI).
+	Identity, ServerName string
+	// Names has the identity that a TLS server must prove, or several of which
+	// one will do.
+	Names []string
+	// Patience bounds connecting; 0 for Config.DialTimeout.
+	Patience time.Duration
+	// KeepAlive is the time between pings (RFC 5626 3.5.1), 0 for none.
+	KeepAlive time.Duration
+
 	stream *stream
 }
 
 // Hooks are called by the tap. Message is called in wire order per socket and must
 // not block. Sent is told of every message that left, Refused of every one that
-// was not accepted.
+// was not accepted. Admit is asked before anything of a source is read; nil admits
+// everybody.
 type Hooks struct {
 	Message func(Inbound)
 	Sent    func(m sip.Message, text string, r Route)
 	Refused func(p *validate.Problem, text string, network string, from netip.AddrPort)
+	Admit   func(from netip.Addr) bool
 }
 
 // Config of a Tap.
 type Config struct {
 	Listeners []Listener
-	// DialTimeout bounds connecting and name resolution. Above 0.
+	// DialTimeout bounds connecting, TLS handshakes included. Above 0.
 	DialTimeout time.Duration
 	// WriteTimeout bounds one write to a stream. Above 0.
 	WriteTimeout time.Duration
+	// MessageTimeout bounds the time from the first to the last octet of a
+	// message on a stream. Above 0.
+	MessageTimeout time.Duration
 	// IdleTimeout closes streams that carried nothing; 0 keeps them.
 	IdleTimeout time.Duration
-	// MaxStreams bounds the number of stream connections. Above 0.
-	MaxStreams int
-	Logger     *slog.Logger
-	// Resolver for host names; nil for the system's.
-	Resolver *net.Resolver
+	// MaxStreams bounds the number of stream connections, MaxPerSource that of
+	// those accepted from one address. Above 0.
+	MaxStreams, MaxPerSource int
+	Logger                   *slog.Logger
+	// Client is the TLS configuration to connect with; needed when a Route says
+	// tls.
+	Client func(r Route) (*tls.Config, error)
 }
 
 // Tap serves the listeners.
@@ -128,27 +162,22 @@ type Tap struct {
 	parser *validate.Parser
 	bound  []Bound
 	udp    []*net.UDPConn // nil where the listener is not udp
-	tcp    []net.Listener // nil where the listener is not tcp
+	tcp    []net.Listener // nil where the listener is udp
 
 	mu      sync.Mutex
 	streams map[string]*stream
 	count   int
-	names   map[string]resolved
+	sources map[netip.Addr]int // accepted streams
 	closed  bool
 	wg      sync.WaitGroup
 	ctx     context.Context
 	stop    context.CancelFunc
 }
 
-type resolved struct {
-	addrs []netip.Addr
-	until time.Time
-}
-
 // Listen binds all listeners. When one fails the others are released, and the
 // error names the configuration key to change.
 func Listen(cfg Config, hooks Hooks) (*Tap, error) {
-	t := &Tap{cfg: cfg, hooks: hooks, parser: validate.New(), streams: map[string]*stream{}, names: map[string]resolved{}}
+	t := &Tap{cfg: cfg, hooks: hooks, parser: validate.New(), streams: map[string]*stream{}, sources: map[netip.Addr]int{}}
 	t.ctx, t.stop = context.WithCancel(context.Background())
 	for _, l := range cfg.Listeners {
 		if err := t.bind(l); err != nil {
@@ -174,7 +203,11 @@ func (t *Tap) bind(l Listener) error {
 				local = u.LocalAddr().(*net.UDPAddr).AddrPort()
 			}
 		}
-	case "tcp":
+	case "tcp", "tls":
+		if l.Network == "tls" && l.TLS == nil {
+			err = errors.New("a certificate is needed")
+			break
+		}
 		if s, err = net.Listen("tcp", l.Address); err == nil {
 			local = s.Addr().(*net.TCPAddr).AddrPort()
 		}
@@ -207,22 +240,28 @@ func (t *Tap) bind(l Listener) error {
 // Bound lists the listeners in the order of the configuration.
 func (t *Tap) Bound() []Bound { return t.bound }
 
-// Pick is the first listener of a network, preferring the family of addr; -1 when
-// there is none.
+// Pick is the first listener of a network that serves the family of addr; of any
+// family when addr is not valid. -1 when there is none.
 func (t *Tap) Pick(network string, addr netip.Addr) int {
-	best := -1
 	for i, b := range t.bound {
-		if b.Network != network {
-			continue
-		}
-		if best < 0 {
-			best = i
-		}
-		if addr.IsValid() && (b.Local.Addr().Is4() == addr.Unmap().Is4() || b.Local.Addr().IsUnspecified()) {
+		if b.Network == network && (!addr.IsValid() || serves(b.Local.Addr(), addr.Unmap())) {
 			return i
 		}
 	}
-	return best
+	return -1
+}
+
+// serves tells whether a socket bound to local can reach addr: of the same family,
+// or both when it is bound to ::.
+func serves(local, addr netip.Addr) bool {
+	return local.Is4() == addr.Is4() || local == netip.IPv6Unspecified()
+}
+
+// Streams is the number of stream connections.
+func (t *Tap) Streams() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.count
 }
 
 // Serve starts reading. It returns at once.
@@ -276,10 +315,13 @@ func (t *Tap) readUDP(i int) {
 			t.cfg.Logger.Debug("sip: udp read", "error", err)
 			continue
 		}
+		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		if !t.admit(from.Addr()) {
+			continue
+		}
 		if strings.Trim(string(buf[:min(n, 8)]), "\r\n\x00") == "" {
 			continue // keep-alive (RFC 5626 4.4.1)
 		}
-		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		m, problem := t.parser.Datagram(buf[:n])
 		if problem != nil {
 			t.refuse(buf[:n], problem, Inbound{Listener: i, Network: "udp", Remote: from})
@@ -288,6 +330,8 @@ func (t *Tap) readUDP(i int) {
 		t.hand(Inbound{Message: m, Listener: i, Network: "udp", Remote: from, Text: string(buf[:n])})
 	}
 }
+
+func (t *Tap) admit(from netip.Addr) bool { return t.hooks.Admit == nil || t.hooks.Admit(from) }
 
 // hand stamps a message with where it came from and passes it on.
 func (t *Tap) hand(in Inbound) {
@@ -314,7 +358,7 @@ func (t *Tap) refuse(raw []byte, p *validate.Problem, in Inbound) {
 	if answer == nil {
 		return
 	}
-	r := Route{Network: in.Network, Listener: in.Listener, Addr: in.Remote.String(), stream: in.stream}
+	r := Route{Network: in.Network, Listener: in.Listener, Addr: in.Remote, stream: in.stream}
 	t.write(r, nil, string(answer), func(error) {})
 }
 
@@ -325,52 +369,34 @@ func (t *Tap) Send(m sip.Message, r Route, failed func(error)) {
 	t.write(r, m, m.String(), failed)
 }
 
-func (t *Tap) write(r Route, m sip.Message, text string, failed func(error)) {
-	fail := func(err error) {
-		if failed != nil {
-			t.async(func() { failed(err) })
-		}
-	}
-	switch r.Network {
-	case "udp":
-		if r.Listener < 0 || r.Listener >= len(t.udp) || t.udp[r.Listener] == nil {
-			fail(errors.New("no udp listener to send from"))
-			return
-		}
-		addr, pending, err := t.resolve(r.Addr)
-		if pending {
-			t.async(func() {
-				addr, err := t.lookup(r.Addr)
-				if err == nil {
-					err = t.writeUDP(r, addr, m, text)
-				}
-				if err != nil && failed != nil {
-					failed(err)
-				}
-			})
-			return
-		}
-		if err == nil {
-			err = t.writeUDP(r, addr, m, text)
-		}
-		if err != nil {
-			fail(err)
-		}
-	case "tcp":
-		s, err := t.streamFor(r)
-		if err == nil {
-			err = s.enqueue(outgoing{m: m, text: text, route: r, failed: failed})
-		}
-		if err != nil {
-			fail(err)
-		}
-	default:
-		fail(fmt.Errorf("network %q is not served", r.Network))
+// Ping keeps the way to a peer open (RFC 5626 3.5.1): by UDP with a datagram of
+// CRLFs, by a stream through the stream itself when there is one.
+func (t *Tap) Ping(r Route) {
+	if r.Network == "udp" {
+		t.write(r, nil, "\r\n\r\n", nil)
 	}
 }
 
-func (t *Tap) writeUDP(r Route, addr netip.AddrPort, m sip.Message, text string) error {
-	conn := t.udp[r.Listener]
+func (t *Tap) write(r Route, m sip.Message, text string, failed func(error)) {
+	var err error
+	switch r.Network {
+	case "udp":
+		err = t.writeUDP(r, m, text)
+	case "tcp", "tls":
+		err = t.writeStream(outgoing{m: m, text: text, route: r, failed: failed})
+	default:
+		err = fmt.Errorf("network %q is not served", r.Network)
+	}
+	if err != nil && failed != nil {
+		t.async(func() { failed(err) })
+	}
+}
+
+func (t *Tap) writeUDP(r Route, m sip.Message, text string) error {
+	if r.Listener < 0 || r.Listener >= len(t.udp) || t.udp[r.Listener] == nil {
+		return errors.New("no udp listener to send from")
+	}
+	conn, addr := t.udp[r.Listener], r.Addr
 	if conn.LocalAddr().(*net.UDPAddr).IP.To4() == nil && addr.Addr().Is4() {
 		addr = netip.AddrPortFrom(netip.AddrFrom16(addr.Addr().As16()), addr.Port())
 	}
@@ -396,61 +422,4 @@ func (t *Tap) async(f func()) {
 		defer t.wg.Done()
 		f()
 	}()
-}
-
-// resolve answers at once for literal and cached addresses.
-func (t *Tap) resolve(hostport string) (addr netip.AddrPort, pending bool, err error) {
-	if a, err := netip.ParseAddrPort(hostport); err == nil {
-		return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), false, nil
-	}
-	host, port, err := net.SplitHostPort(hostport)
-	if err != nil {
-		return netip.AddrPort{}, false, fmt.Errorf("address %q: %w", hostport, err)
-	}
-	p, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return netip.AddrPort{}, false, fmt.Errorf("address %q: bad port", hostport)
-	}
-	t.mu.Lock()
-	e, ok := t.names[host]
-	t.mu.Unlock()
-	if !ok || time.Now().After(e.until) {
-		return netip.AddrPort{}, true, nil
-	}
-	return netip.AddrPortFrom(e.addrs[0], uint16(p)), false, nil
-}
-
-const nameLife = 30 * time.Second
-
-// lookup resolves a name and remembers it for nameLife.
-func (t *Tap) lookup(hostport string) (netip.AddrPort, error) {
-	host, _, err := net.SplitHostPort(hostport)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	r := t.cfg.Resolver
-	if r == nil {
-		r = net.DefaultResolver
-	}
-	ctx, cancel := context.WithTimeout(t.ctx, t.cfg.DialTimeout)
-	defer cancel()
-	addrs, err := r.LookupNetIP(ctx, "ip", host)
-	if err != nil || len(addrs) == 0 {
-		return netip.AddrPort{}, fmt.Errorf("cannot resolve %s: %w", host, err)
-	}
-	best := addrs[0].Unmap()
-	for _, a := range addrs {
-		if a.Unmap().Is4() {
-			best = a.Unmap()
-			break
-		}
-	}
-	t.mu.Lock()
-	if len(t.names) > 10000 {
-		clear(t.names)
-	}
-	t.names[host] = resolved{addrs: []netip.Addr{best}, until: time.Now().Add(nameLife)}
-	t.mu.Unlock()
-	a, _, err := t.resolve(hostport)
-	return a, err
 }

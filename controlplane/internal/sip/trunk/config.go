@@ -5,15 +5,14 @@ package trunk
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/certificate"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/header"
 )
 
@@ -23,17 +22,25 @@ type Config struct {
 	Tenant  string   `yaml:"tenant" help:"tenant that incoming calls of this trunk belong to"`
 	Label   string   `yaml:"label" help:"free text that tells people what the trunk is for"`
 	Mode    string   `yaml:"mode" help:"trunk: all numbers are routed to the gateway; register: each number registers with its own account"`
-	Targets []string `yaml:"targets" help:"where requests go, host:port, in the order of preference; in mode register the outbound proxies, empty for the registrar"`
+	Targets []string `yaml:"targets" help:"where requests go, in the order of preference: host:port, an address, or a domain whose SRV records say where (RFC 3263); in mode register the outbound proxies, empty for the registrar"`
 	// Transport of requests that open a dialog.
-	Transport string `yaml:"transport" help:"udp or tcp"`
+	Transport string `yaml:"transport" help:"udp, tcp, tls, or auto: what the NAPTR and SRV records of the targets prefer"`
 	Domain    string `yaml:"domain" help:"host part of the Request-URI, From and To of calls and registrations"`
-	Registrar string `yaml:"registrar" help:"mode register: host:port that REGISTER goes to; empty for the first target"`
+	Registrar string `yaml:"registrar" help:"mode register: where REGISTER goes, written as targets are; empty for the first target"`
+	TLS       TLS    `yaml:"tls" help:"certificates of this trunk"`
+	SIPS      bool   `yaml:"sips" help:"address calls with sips URIs: TLS on every hop (RFC 5630)"`
+	// LargeRequests is RFC 3261 18.1.1.
+	LargeRequests string        `yaml:"large_requests" help:"requests above 1300 bytes on a UDP trunk: tcp (where the target refuses it: UDP again) or udp"`
+	KeepAlive     time.Duration `yaml:"keep_alive" help:"time between keep-alives (RFC 5626: CRLF by UDP and on connections that the gateway opened); 0 for none"`
 	// Credentials by number, in E.164 form; the key * stands for all others.
 	Credentials map[string]Credentials `yaml:"credentials" help:"digest accounts by number (+E164); the key * serves all numbers without one"`
 	// AllowedPeers are addresses or prefixes.
 	AllowedPeers []string `yaml:"allowed_peers" help:"addresses or prefixes (CIDR) that may send calls on this trunk; empty: those of targets and registrar"`
-	Prefixes     []string `yaml:"prefixes" help:"number prefixes (+49, +4930, empty string for all) whose calls take this trunk; the longest wins"`
+	AllowedNames []string `yaml:"allowed_names" help:"names, one of which the TLS certificate of a peer that sends calls must prove (RFC 5922); allowed_peers counts beside it only when it is given"`
+	Limits       Limits   `yaml:"limits" help:"how much the trunk carries"`
+	Prefixes     []string `yaml:"prefixes" help:"number prefixes (+49, +4930, empty string for all) whose calls take this trunk; the longest wins, the others follow when it fails"`
 	Numbers      string   `yaml:"numbers" help:"how E.164 numbers are written in SIP URIs: plus (+15550100) or digits (15550100)"`
+	Rewrite      Rewrite  `yaml:"rewrite" help:"number formats of the trunk that numbers cannot express"`
 	CalleeFrom   string   `yaml:"callee_from" help:"where an incoming call names the called party: request_uri or to"`
 	Identity     string   `yaml:"identity" help:"how the caller is named to the trunk: asserted (P-Asserted-Identity), preferred (P-Preferred-Identity) or none; empty: asserted in mode trunk, preferred in mode register"`
 	IdentityTel  bool     `yaml:"identity_tel" help:"assert a tel URI beside the SIP URI"`
@@ -57,6 +64,23 @@ type Config struct {
 	VisitedNetwork string        `yaml:"visited_network" help:"P-Visited-Network-ID of calls (mode trunk) or registrations (mode register); empty for none"`
 	// ResourcePriority is one r-value of RFC 4412.
 	ResourcePriority string `yaml:"resource_priority" help:"Resource-Priority of emergency calls, for instance esnet.0 (RFC 7135); empty for none"`
+}
+
+// TLS of one trunk.
+type TLS struct {
+	certificate.Config `yaml:",inline"`
+	ServerName         string `yaml:"server_name" help:"identity that the certificate of the trunk's servers must have; empty for the target's host or the domain"`
+}
+
+// Own reports whether the trunk has certificates of its own.
+func (t TLS) Own() bool { return t.Config != certificate.Config{} }
+
+// Limits of a trunk; emergency calls count but are never refused.
+type Limits struct {
+	Calls int `yaml:"calls" help:"calls at a time, both directions, in this process; 0 for any number"`
+	// Rate is per second; the bucket holds Burst.
+	Rate  float64 `yaml:"rate" help:"new calls per second, both directions, in this process; 0 for any number"`
+	Burst int     `yaml:"burst" help:"new calls at once above the rate; 0 for one second's"`
 }
 
 // Credentials of an account.
@@ -87,6 +111,7 @@ func Default() Config {
 		SessionExpires: 30 * time.Minute, MinSE: 90 * time.Second, Digits: "dtmf-relay",
 		DeclineCode: 603, PingMisses: 3, Expires: time.Hour, Location: LocationEmergency,
 		EarlyMedia: EarlyMediaAny, Charging: true,
+		LargeRequests: "tcp",
 	}
 }
 
@@ -121,6 +146,7 @@ func (c Config) Complete() Config {
 	str(&c.Digits, d.Digits)
 	str(&c.Location, d.Location)
 	str(&c.EarlyMedia, d.EarlyMedia)
+	str(&c.LargeRequests, d.LargeRequests)
 	if c.Identity == "" {
 		c.Identity = "asserted"
 		if c.Mode == ModeRegister {
@@ -149,7 +175,9 @@ func (c Config) Complete() Config {
 		c.Targets = []string{c.Registrar}
 	}
 	if c.Domain == "" && len(c.Targets) > 0 {
-		c.Domain, _, _ = net.SplitHostPort(c.Targets[0])
+		if t, err := ParseTarget(c.Targets[0]); err == nil {
+			c.Domain = t.uriHost()
+		}
 	}
 	return c
 }
@@ -176,7 +204,8 @@ func (c Config) Validate(key string) error {
 	}
 	for _, e := range []error{
 		oneOf("mode", c.Mode, ModeTrunk, ModeRegister),
-		oneOf("transport", c.Transport, "udp", "tcp"),
+		oneOf("transport", c.Transport, "udp", "tcp", "tls", "auto"),
+		oneOf("large_requests", c.LargeRequests, "tcp", "udp"),
 		oneOf("numbers", c.Numbers, "plus", "digits"),
 		oneOf("callee_from", c.CalleeFrom, "request_uri", "to"),
 		oneOf("identity", c.Identity, "asserted", "preferred", "none"),
@@ -193,15 +222,35 @@ func (c Config) Validate(key string) error {
 		}
 	}
 	if len(c.Targets) == 0 {
-		return bad("targets", "at least one host:port is needed")
+		return bad("targets", "at least one is needed")
 	}
 	for i, t := range c.Targets {
-		if err := hostPort(t); err != nil {
+		if _, err := ParseTarget(t); err != nil {
 			return bad(fmt.Sprintf("targets[%d]", i), "%v", err)
 		}
 	}
-	if err := hostPort(c.Registrar); err != nil {
+	if _, err := ParseTarget(c.Registrar); err != nil {
 		return bad("registrar", "%v", err)
+	}
+	if c.SIPS && c.Transport != "tls" && c.Transport != "auto" {
+		return bad("sips", "needs transport tls or auto")
+	}
+	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
+		return bad("tls", "certificate and key belong together")
+	}
+	for i, n := range c.AllowedNames {
+		if !hostName(n) {
+			return bad(fmt.Sprintf("allowed_names[%d]", i), "%q is not a name", n)
+		}
+	}
+	if c.Limits.Calls < 0 || c.Limits.Rate < 0 || c.Limits.Burst < 0 {
+		return bad("limits", "must not be negative")
+	}
+	if err := c.Rewrite.validate(); err != nil {
+		return bad("rewrite", "%v", err)
+	}
+	if c.KeepAlive != 0 && c.KeepAlive < time.Second {
+		return bad("keep_alive", "must be 0 or at least 1s")
 	}
 	if c.Domain == "" || strings.ContainsAny(c.Domain, " \r\n\t<>;@\"") {
 		return bad("domain", "%q is not a host", c.Domain)
@@ -244,17 +293,6 @@ func (c Config) Validate(key string) error {
 
 // resourcePriority is an r-value (RFC 4412 3.1).
 var resourcePriority = regexp.MustCompile("^[-A-Za-z0-9!%*_+`'~]+\\.[-A-Za-z0-9!%*_+`'~]+$")
-
-func hostPort(s string) error {
-	host, port, err := net.SplitHostPort(s)
-	if err != nil || host == "" || strings.ContainsAny(host, " \r\n\t<>;@\"") {
-		return fmt.Errorf("%q is not host:port", s)
-	}
-	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-		return fmt.Errorf("%q has no valid port", s)
-	}
-	return nil
-}
 
 func peer(s string) (netip.Prefix, error) {
 	if p, err := netip.ParsePrefix(s); err == nil {

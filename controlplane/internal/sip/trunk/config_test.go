@@ -36,6 +36,14 @@ func TestYAML(t *testing.T) {
 func TestRefusedKeys(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"location":          func(c *Config) { c.Location = "sometimes" },
+		"transport":         func(c *Config) { c.Transport = "sctp" },
+		"targets[0]":        func(c *Config) { c.Targets = []string{"sip:x"} },
+		"sips":              func(c *Config) { c.SIPS = true },
+		"tls":               func(c *Config) { c.TLS.Certificate = "x" },
+		"allowed_names[0]":  func(c *Config) { c.AllowedNames = []string{"sip:x"} },
+		"limits":            func(c *Config) { c.Limits.Calls = -1 },
+		"keep_alive":        func(c *Config) { c.KeepAlive = time.Millisecond },
+		"rewrite":           func(c *Config) { c.Rewrite.CalledIn = []Rule{{Match: "("}} },
 		"resource_priority": func(c *Config) { c.ResourcePriority = "esnet.0\r\nX: y" },
 	} {
 		err := config("a", change).Validate("sip.trunks[0]")

@@ -15,20 +15,34 @@ func (t *Trunk) digits(n call.Number) string {
 	return string(n)
 }
 
-// URI is the SIP URI of a number on the trunk.
-func (t *Trunk) URI(n call.Number) string {
-	return "sip:" + t.digits(n) + "@" + t.Domain + ";user=phone"
+// Scheme of the trunk's URIs, with its colon.
+func (t *Trunk) Scheme() string {
+	if t.SIPS {
+		return "sips:"
+	}
+	return "sip:"
+}
+
+// URI is the SIP URI of a calling number on the trunk.
+func (t *Trunk) URI(n call.Number) string { return t.uri(t.callingOut, n) }
+
+func (t *Trunk) uri(r rules, n call.Number) string {
+	user, ok := r.apply(string(n))
+	if !ok {
+		user = t.digits(n)
+	}
+	return t.Scheme() + hashes(user) + "@" + t.Domain + ";user=phone"
 }
 
 // AOR is the address of record of a number, for REGISTER.
 func (t *Trunk) AOR(n call.Number) string {
-	return "sip:" + t.digits(n) + "@" + t.Domain
+	return t.Scheme() + t.digits(n) + "@" + t.Domain
 }
 
 // RequestURI is how a call to the address is addressed (RFC 3261 19.1.6).
 func (t *Trunk) RequestURI(a call.Address) string {
 	if n, ok := a.Number(); ok && (a.Kind() == call.TelGlobal || a.Kind() == call.SIPUser) {
-		return t.URI(n)
+		return t.uri(t.calledOut, n)
 	}
 	switch a.Kind() {
 	case call.TelLocal, call.SIPLocal:
@@ -36,11 +50,11 @@ func (t *Trunk) RequestURI(a call.Address) string {
 		if host == "" {
 			host = t.Domain
 		}
-		return "sip:" + hashes(a.User()) + ";phone-context=" + a.PhoneContext() + "@" + host + ";user=phone"
+		return t.Scheme() + hashes(a.User()) + ";phone-context=" + a.PhoneContext() + "@" + host + ";user=phone"
 	case call.EmergencyService:
 		return EmergencyURI(a)
 	default:
-		return "sip:" + hashes(a.User()) + "@" + a.Host()
+		return t.Scheme() + hashes(a.User()) + "@" + a.Host()
 	}
 }
 
@@ -112,17 +126,22 @@ func (t *Trunk) Locates(emergency bool) bool {
 	return t.Location == LocationAlways || t.Location == LocationEmergency && emergency
 }
 
-// Address makes a call address of a URI that came from the network. An E.164
-// number becomes a tel address, whatever the host; what no documented form fits
-// is absent.
-func (t *Trunk) Address(uri string) call.Address {
+// Callee makes a call address of a called party's URI that came from the network.
+// An E.164 number becomes a tel address, whatever the host; what no documented form
+// fits is absent.
+func (t *Trunk) Callee(uri string) call.Address { return t.address(uri, t.calledIn) }
+
+// Address is Callee for a calling party.
+func (t *Trunk) Address(uri string) call.Address { return t.address(uri, t.callingIn) }
+
+func (t *Trunk) address(uri string, r rules) call.Address {
 	scheme, rest, ok := strings.Cut(strings.TrimSpace(uri), ":")
 	if !ok {
 		return call.Address{}
 	}
 	switch strings.ToLower(scheme) {
 	case "tel":
-		return t.number(rest, "")
+		return t.number(rest, "", r)
 	case "sip", "sips":
 		user, host, ok := strings.Cut(rest, "@")
 		if !ok {
@@ -135,7 +154,7 @@ func (t *Trunk) Address(uri string) call.Address {
 		if strings.EqualFold(host, "anonymous.invalid") || strings.EqualFold(user, "anonymous") {
 			return call.AnonymousAddress()
 		}
-		return t.number(user, host)
+		return t.number(user, host, r)
 	case "urn":
 		a, _ := call.ParseAddress("urn:" + rest)
 		return a
@@ -144,7 +163,7 @@ func (t *Trunk) Address(uri string) call.Address {
 }
 
 // number reads a telephone-subscriber (RFC 3966) or any other user part.
-func (t *Trunk) number(user, host string) call.Address {
+func (t *Trunk) number(user, host string, r rules) call.Address {
 	number, params := header.Params(user)
 	plain := strings.Map(func(r rune) rune {
 		if strings.ContainsRune("-.()", r) {
@@ -152,6 +171,9 @@ func (t *Trunk) number(user, host string) call.Address {
 		}
 		return r
 	}, number)
+	if made, ok := r.apply(plain); ok {
+		plain, number = made, made
+	}
 	if n, err := call.ParseNumber(plain); err == nil {
 		return n.Address()
 	}

@@ -1,50 +1,67 @@
 package trunk
 
 import (
-	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/certificate"
 )
 
-// Trunk is one trunk in service. The health of its targets and the addresses of
-// its peers change, everything else does not.
+// Trunk is one trunk in service. The addresses of its peers and the number of its
+// calls change, everything else does not.
 type Trunk struct {
 	Config
-	fixed []netip.Prefix
+	fixed                                      []netip.Prefix
+	calledOut, callingOut, calledIn, callingIn rules
+	usage                                      *usage
 
 	mu       sync.Mutex
 	resolved []netip.Addr
-	misses   []int
 }
 
-// Set is all trunks.
-type Set struct{ trunks []*Trunk }
+// Set is all trunks, and the routes to them.
+type Set struct {
+	trunks []*Trunk
+	routes []Route
+}
 
 // NewSet makes the trunks of a validated configuration.
-func NewSet(configs []Config) *Set {
-	s := &Set{}
+func NewSet(configs []Config, routes ...Route) *Set {
+	s := &Set{routes: routes}
 	for _, c := range configs {
-		t := &Trunk{Config: c, misses: make([]int, len(c.Targets))}
+		t := &Trunk{Config: c, usage: &usage{},
+			calledOut: compile(c.Rewrite.CalledOut), callingOut: compile(c.Rewrite.CallingOut),
+			calledIn: compile(c.Rewrite.CalledIn), callingIn: compile(c.Rewrite.CallingIn)}
 		for _, p := range c.AllowedPeers {
 			if prefix, err := peer(p); err == nil {
 				t.fixed = append(t.fixed, prefix)
 			}
 		}
 		if len(c.AllowedPeers) == 0 {
-			for _, h := range append(slices.Clone(c.Targets), c.Registrar) {
-				host, _, _ := net.SplitHostPort(h)
-				if a, err := netip.ParseAddr(host); err == nil {
-					t.fixed = append(t.fixed, netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()))
+			for _, p := range t.Places() {
+				if a, ok := p.Addr(); ok {
+					t.fixed = append(t.fixed, netip.PrefixFrom(a, a.BitLen()))
 				}
 			}
 		}
 		s.trunks = append(s.trunks, t)
 	}
 	return s
+}
+
+// Inherit takes over what the trunks of the same name in another Set have counted
+// and resolved.
+func (s *Set) Inherit(old *Set) {
+	for _, t := range s.trunks {
+		if o := old.ByName(t.Name); o != nil {
+			t.usage = o.usage
+			o.mu.Lock()
+			t.resolved = o.resolved
+			o.mu.Unlock()
+		}
+	}
 }
 
 // All trunks in the order of the configuration.
@@ -60,19 +77,26 @@ func (s *Set) ByName(name string) *Trunk {
 	return nil
 }
 
-// Names lists the host names whose addresses may send calls.
-func (t *Trunk) Names() []string {
-	var out []string
-	if len(t.AllowedPeers) > 0 {
-		return nil
-	}
+// Places are the targets and the registrar, each once.
+func (t *Trunk) Places() []Target {
+	var out []Target
 	for _, h := range append(slices.Clone(t.Targets), t.Registrar) {
-		host, _, _ := net.SplitHostPort(h)
-		if _, err := netip.ParseAddr(host); err != nil && host != "" && !slices.Contains(out, host) {
-			out = append(out, host)
+		if p, err := ParseTarget(h); err == nil && !slices.Contains(out, p) {
+			out = append(out, p)
 		}
 	}
 	return out
+}
+
+// Names are the places whose addresses, once resolved, may send calls.
+func (t *Trunk) Names() []Target {
+	if len(t.AllowedPeers) > 0 || len(t.AllowedNames) > 0 {
+		return nil
+	}
+	return slices.DeleteFunc(t.Places(), func(p Target) bool {
+		_, literal := p.Addr()
+		return literal
+	})
 }
 
 // Resolved sets the addresses of Names.
@@ -82,8 +106,17 @@ func (t *Trunk) Resolved(addrs []netip.Addr) {
 	t.mu.Unlock()
 }
 
-// Allows reports whether the address may send calls on the trunk.
-func (t *Trunk) Allows(a netip.Addr) bool {
+// Allows reports whether a peer may send calls on the trunk, by its address and
+// the names that its certificate proved.
+func (t *Trunk) Allows(a netip.Addr, names []string) bool {
+	if len(t.AllowedNames) > 0 {
+		if !certificate.Matches(names, t.AllowedNames) {
+			return false
+		}
+		if len(t.AllowedPeers) == 0 {
+			return true
+		}
+	}
 	a = a.Unmap()
 	for _, p := range t.fixed {
 		if p.Contains(a) {
@@ -93,36 +126,6 @@ func (t *Trunk) Allows(a netip.Addr) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return slices.Contains(t.resolved, a)
-}
-
-// Alive notes an answered (or not) OPTIONS of a target and reports whether the
-// target changed between up and down.
-func (t *Trunk) Alive(target int, ok bool) (changed, up bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	before := t.misses[target] < t.PingMisses
-	if ok {
-		t.misses[target] = 0
-	} else {
-		t.misses[target]++
-	}
-	after := t.misses[target] < t.PingMisses
-	return before != after, after
-}
-
-// Order is the targets in the order in which to try them: those that are up first.
-func (t *Trunk) Order() []string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var up, down []string
-	for i, h := range t.Targets {
-		if t.misses[i] < t.PingMisses {
-			up = append(up, h)
-		} else {
-			down = append(down, h)
-		}
-	}
-	return append(up, down...)
 }
 
 // Credentials of a number: its own, or those for all.
@@ -153,43 +156,13 @@ func (s *Set) Account(tenant string, n call.Number) *Trunk {
 	return nil
 }
 
-// Route is the tenant's trunk for a call to the address from the number: an emergency call
-// takes an emergency trunk, a number with an account its own trunk, all others the
-// trunk with the longest prefix. nil when no trunk takes it.
-func (s *Set) Route(tenant string, from call.Number, to call.Address, emergency bool) *Trunk {
-	if emergency || to.Kind() == call.EmergencyService {
-		for _, t := range s.trunks {
-			if t.Emergency && t.Tenant == tenant {
-				return t
-			}
-		}
-		return nil
-	}
-	if t := s.Account(tenant, from); t != nil {
-		return t
-	}
-	number, e164 := to.Number()
-	var best *Trunk
-	length := -1
-	for _, t := range s.trunks {
-		if t.Mode != ModeTrunk || t.Tenant != tenant {
-			continue
-		}
-		for _, p := range t.Prefixes {
-			if len(p) > length && (p == "" || e164 && strings.HasPrefix(string(number), p)) {
-				best, length = t, len(p)
-			}
-		}
-	}
-	return best
-}
-
-// ByPeer is the trunk on which an address may send calls; register-mode trunks
+// ByPeer is the trunk on which a peer may send calls, by its address and the names
+// that its certificate proved; register-mode trunks
 // come first when the number is registered there. nil when none allows it.
-func (s *Set) ByPeer(a netip.Addr, registered func(t *Trunk) bool) *Trunk {
+func (s *Set) ByPeer(a netip.Addr, names []string, registered func(t *Trunk) bool) *Trunk {
 	var found *Trunk
 	for _, t := range s.trunks {
-		if !t.Allows(a) {
+		if !t.Allows(a, names) {
 			continue
 		}
 		if t.Mode == ModeRegister && registered != nil && registered(t) {

@@ -3,7 +3,9 @@ package trunk
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -49,8 +51,8 @@ func TestRoute(t *testing.T) {
 		want   string
 	}{
 		{"default", "+15550000", "tel:+15550199", "all"},
-		{"default", "+15550000", "tel:+4940123456", "germany"},
-		{"default", "+15550000", "sip:+4930123456@x.example.com", "berlin"},
+		{"default", "+15550000", "tel:+4940123456", "germany all"},
+		{"default", "+15550000", "sip:+4930123456@x.example.com", "berlin germany all"},
 		{"default", "+15550000", "tel:100;phone-context=+49", "all"},
 		{"default", "+15550100", "tel:+4930123456", "accounts"},
 		{"default", "+15550100", "urn:service:sos.fire", "sos"},
@@ -59,10 +61,18 @@ func TestRoute(t *testing.T) {
 		{"b", "+15550100", "urn:service:sos", ""},
 	} {
 		got := s.Route(c.tenant, c.from, address(t, c.to), false)
-		if name := nameOf(got); name != c.want {
+		if name := namesOf(got); name != c.want {
 			t.Errorf("%s of %s to %s takes %q, want %q", c.tenant, c.from, c.to, name, c.want)
 		}
 	}
+}
+
+func namesOf(ts []*Trunk) string {
+	var names []string
+	for _, t := range ts {
+		names = append(names, t.Name)
+	}
+	return strings.Join(names, " ")
 }
 
 func nameOf(t *Trunk) string {
@@ -83,26 +93,170 @@ func TestPeers(t *testing.T) {
 		"192.0.2.1": "accounts", "198.51.100.77": "sbc", "::ffff:198.51.100.77": "sbc", "2001:db8::1": "sbc",
 		"203.0.113.5": "by name", "203.0.113.6": "", "2001:db8::2": "",
 	} {
-		if got := nameOf(s.ByPeer(netip.MustParseAddr(addr), nil)); got != want {
+		if got := nameOf(s.ByPeer(netip.MustParseAddr(addr), nil, nil)); got != want {
 			t.Errorf("%s: %q, want %q", addr, got, want)
 		}
 	}
 }
 
-func TestOrder(t *testing.T) {
-	tr := set(config("t", func(c *Config) { c.Targets = []string{"a:1", "b:1", "c:1"}; c.PingMisses = 2 })).All()[0]
-	tr.Alive(0, false)
-	if got := tr.Order(); got[0] != "a:1" {
-		t.Errorf("one miss: %v", got)
+// Routes come before prefixes; they name trunks or their labels.
+func TestRoutesOfTheConfiguration(t *testing.T) {
+	trunks := []Config{
+		config("a", func(c *Config) { c.Label = "national" }),
+		config("b", func(c *Config) { c.Label = "national" }),
+		config("c", nil),
+		config("sos", func(c *Config) { c.Emergency = true }),
 	}
-	if changed, up := tr.Alive(0, false); !changed || up {
-		t.Error("two misses do not take it down")
+	routes := []Route{
+		{Called: "+49", Calling: "+1555", Trunks: []string{"c", "national"}},
+		{Called: "+49", Trunks: []string{"b"}},
+		{Calling: "+1666", Trunks: []string{"national"}},
 	}
-	if got := tr.Order(); !slices.Equal(got, []string{"b:1", "c:1", "a:1"}) {
-		t.Errorf("down: %v", got)
+	for i, r := range routes {
+		if err := r.Validate("r", trunks); err != nil {
+			t.Errorf("route %d: %v", i, err)
+		}
 	}
-	if changed, up := tr.Alive(0, true); !changed || !up {
-		t.Error("an answer does not bring it back")
+	if err := (Route{Trunks: []string{"x"}}).Validate("sip.routes[0]", trunks); err == nil || !strings.Contains(err.Error(), `sip.routes[0].trunks[0]: no trunk has the name or label "x"`) {
+		t.Errorf("an unknown trunk: %v", err)
+	}
+	s := NewSet(trunks, routes...)
+	for _, c := range []struct {
+		from call.Number
+		to   string
+		want string
+	}{
+		{"+15550000", "tel:+4930123456", "c a b"},
+		{"+17770000", "tel:+4930123456", "b"},
+		{"+16660000", "sip:joe@x.example.com", "a b"},
+		{"+17770000", "tel:+3312345678", "a b c"},
+		{"+16660000", "urn:service:sos", "sos"},
+	} {
+		if got := namesOf(s.Route("default", c.from, address(t, c.to), false)); got != c.want {
+			t.Errorf("%s to %s takes %q, want %q", c.from, c.to, got, c.want)
+		}
+	}
+}
+
+// A peer is known by its address, its certificate, or both.
+func TestPeersByCertificate(t *testing.T) {
+	s := set(
+		config("name", func(c *Config) { c.AllowedNames = []string{"carrier.example"} }),
+		config("both", func(c *Config) {
+			c.AllowedNames, c.AllowedPeers = []string{"other.example"}, []string{"198.51.100.0/24"}
+		}),
+	)
+	for _, c := range []struct{ addr, name, want string }{
+		{"203.0.113.1", "carrier.example", "name"}, {"203.0.113.1", "", ""},
+		{"198.51.100.1", "other.example", "both"}, {"203.0.113.1", "other.example", ""}, {"198.51.100.1", "", ""},
+	} {
+		if got := nameOf(s.ByPeer(netip.MustParseAddr(c.addr), []string{c.name}, nil)); got != c.want {
+			t.Errorf("%s with %q: %q, want %q", c.addr, c.name, got, c.want)
+		}
+	}
+}
+
+func TestTargets(t *testing.T) {
+	for s, want := range map[string]Target{
+		"sbc.example:5070": {"sbc.example", 5070}, "carrier.example": {"carrier.example", 0}, "192.0.2.1": {"192.0.2.1", 0},
+		"192.0.2.1:5060": {"192.0.2.1", 5060}, "2001:db8::1": {"2001:db8::1", 0}, "[2001:db8::1]": {"2001:db8::1", 0},
+		"[2001:db8::1]:5061": {"2001:db8::1", 5061},
+	} {
+		if got, err := ParseTarget(s); err != nil || got != want {
+			t.Errorf("%s: %+v, %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "a b", "a:0", "a:70000", "a:x", "sip:a", "a..b", ":5060", "<a>"} {
+		if got, err := ParseTarget(s); err == nil {
+			t.Errorf("%q is %+v", s, got)
+		}
+	}
+}
+
+func TestRewrite(t *testing.T) {
+	tr := set(config("t", func(c *Config) {
+		c.Rewrite = Rewrite{
+			CalledOut:  []Rule{{Match: `\+49(116\d{3})`, Replace: "$1"}, {Prefix: "+49", Replace: "0"}, {Prefix: "+", Replace: "00"}},
+			CallingOut: []Rule{{Prefix: "+49", Replace: "49"}},
+			CalledIn:   []Rule{{Prefix: "49", Replace: "+49"}},
+			CallingIn:  []Rule{{Prefix: "00", Replace: "+"}, {Prefix: "0", Replace: "+49"}},
+		}
+	})).All()[0]
+	if err := tr.Validate("t"); err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]string{
+		"tel:+4930123456": "sip:030123456@ims.example.com;user=phone", "tel:+15550199": "sip:0015550199@ims.example.com;user=phone",
+		"tel:+49116117": "sip:116117@ims.example.com;user=phone", "sip:joe@x.example.com": "sip:joe@x.example.com",
+	} {
+		a, err := call.ParseAddress(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := tr.RequestURI(a); got != want {
+			t.Errorf("%s is called as %s", address, got)
+		}
+	}
+	if got := tr.URI("+4930123456"); got != "sip:4930123456@ims.example.com;user=phone" {
+		t.Errorf("calling: %s", got)
+	}
+	if got := tr.URI("+15550100"); got != "sip:+15550100@ims.example.com;user=phone" {
+		t.Errorf("calling, no rule fits: %s", got)
+	}
+	if got := tr.Callee("sip:49-30-123456@gw;user=phone").Canonical(); got != "tel:+4930123456" {
+		t.Errorf("called: %s", got)
+	}
+	for uri, want := range map[string]string{
+		"sip:030123456@c": "tel:+4930123456", "tel:0015550199": "tel:+15550199", "sip:+15550199@c": "tel:+15550199",
+	} {
+		if got := tr.Address(uri).Canonical(); got != want {
+			t.Errorf("caller %s is %s", uri, got)
+		}
+	}
+}
+
+func TestLimits(t *testing.T) {
+	old := set(config("t", func(c *Config) { c.Limits = Limits{Calls: 2} }))
+	tr := old.All()[0]
+	now := time.Unix(1000, 0)
+	take := func(want string, priority bool) {
+		t.Helper()
+		if got, ok := tr.Take(now, priority); got != want || ok != (want == "") {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	take("", false)
+	take("", false)
+	take("calls", false)
+	take("", true)
+	tr.Release()
+	tr.Release()
+	take("", false)
+	// The count outlives a change of the configuration.
+	fresh := set(config("t", func(c *Config) { c.Limits = Limits{Rate: 2, Burst: 3} }))
+	fresh.Inherit(old)
+	tr.Release()
+	if tr = fresh.All()[0]; tr.Calls() != 1 {
+		t.Errorf("%d calls after the change", tr.Calls())
+	}
+	for range 3 {
+		take("", false)
+	}
+	take("rate", false)
+	take("", true)
+	now = now.Add(500 * time.Millisecond)
+	take("", false)
+	take("rate", false)
+}
+
+func TestSIPS(t *testing.T) {
+	tr := set(config("t", func(c *Config) { c.SIPS, c.Transport = true, "tls" })).All()[0]
+	from, _ := tr.Caller("+15550100", "", false)
+	if want := "<sips:+15550100@ims.example.com;user=phone>"; from != want {
+		t.Errorf("From %s", from)
+	}
+	if got := tr.RequestURI(call.Number("+15550199").Address()); got != "sips:+15550199@ims.example.com;user=phone" {
+		t.Errorf("Request-URI %s", got)
 	}
 }
 

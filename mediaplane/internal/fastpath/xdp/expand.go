@@ -34,21 +34,23 @@ var suites = map[uint16]suite{
 	fastpath.AES256GCM:    {bpf.GCM, 32, 12, 0},
 }
 
-// expand derives the session keys and does once what the programs would else do
-// for every packet.
-func expand(c *fastpath.Crypto) (*bpf.Crypto, error) {
+// session are the keys that packets are protected with (RFC 3711 section 4.3).
+type session struct{ key, salt, auth []byte }
+
+// derive makes them of a master key.
+func derive(c *fastpath.Crypto) (session, suite, error) {
 	s, known := suites[c.Profile]
 	if !known {
-		return nil, fmt.Errorf("SRTP protection profile %#04x is not one of the kernel's", c.Profile)
+		return session{}, s, fmt.Errorf("SRTP protection profile %#04x is not one of the kernel's", c.Profile)
 	}
 	if len(c.Master) != s.key+s.salt {
-		return nil, fmt.Errorf("master key and salt are %d bytes, profile %#04x needs %d", len(c.Master), c.Profile, s.key+s.salt)
+		return session{}, s, fmt.Errorf("master key and salt are %d bytes, profile %#04x needs %d", len(c.Master), c.Profile, s.key+s.salt)
 	}
 	master, err := aes.NewCipher(c.Master[:s.key])
 	if err != nil {
-		return nil, err
+		return session{}, s, err
 	}
-	derive := func(label byte, n int) []byte {
+	next := func(label byte, n int) []byte {
 		var iv [aes.BlockSize]byte
 		copy(iv[:], c.Master[s.key:])
 		iv[7] ^= label
@@ -56,19 +58,27 @@ func expand(c *fastpath.Crypto) (*bpf.Crypto, error) {
 		cipher.NewCTR(master, iv[:]).XORKeyStream(out, out)
 		return out
 	}
-	key := derive(labelEncryption, s.key)
+	return session{next(labelEncryption, s.key), next(labelSalt, s.salt), next(labelAuthentication, s.auth)}, s, nil
+}
+
+// expand does once what the programs would else do for every packet.
+func expand(c *fastpath.Crypto) (*bpf.Crypto, error) {
+	keys, s, err := derive(c)
+	if err != nil {
+		return nil, err
+	}
 	var salt [16]byte
-	copy(salt[:], derive(labelSalt, s.salt))
+	copy(salt[:], keys.salt)
 
 	k := &bpf.Crypto{Suite: s.id, Rounds: uint32(6 + s.key/4)}
-	schedule := expandKey(key)
+	schedule := expandKey(keys.key)
 	n := copy(k.Round[:], schedule[:len(schedule)-4])
 	copy(k.Last[:], schedule[n:])
 	for i := range k.Salt {
 		k.Salt[i] = binary.BigEndian.Uint32(salt[4*i:])
 	}
 	if s.id == bpf.GCM {
-		block, err := aes.NewCipher(key)
+		block, err := aes.NewCipher(keys.key)
 		if err != nil {
 			return nil, err
 		}
@@ -77,8 +87,7 @@ func expand(c *fastpath.Crypto) (*bpf.Crypto, error) {
 		k.Table = multiples(h)
 		return k, nil
 	}
-	auth := derive(labelAuthentication, s.auth)
-	k.Inner, k.Outer = padded(auth, 0x36), padded(auth, 0x5c)
+	k.Inner, k.Outer = padded(keys.auth, 0x36), padded(keys.auth, 0x5c)
 	return k, nil
 }
 

@@ -71,6 +71,9 @@ type Engine struct {
 // an operator; nothing is left of it then.
 func Open(cfg Config) (_ *Engine, err error) {
 	e := &Engine{config: cfg, log: cfg.Logger, stop: func() {}}
+	if err := checkPrivileges(); err != nil {
+		return nil, err
+	}
 	if e.network, err = newNetwork(cfg.Interfaces, cfg.Addresses); err != nil {
 		return nil, err
 	}

@@ -24,28 +24,29 @@ var capabilities = []struct {
 	{unix.CAP_PERFMON, "CAP_PERFMON"},
 }
 
-// capable lists those that the process has and lacks.
-func capable() (lacking []string) {
+// checkPrivileges says which capabilities are missing.
+func checkPrivileges() error {
 	var data [2]unix.CapUserData
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	if unix.Capget(&header, &data[0]) != nil {
-		return nil
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return fmt.Errorf("read capabilities: %w", err)
 	}
+	has := func(number int) bool { return data[number/32].Effective>>(number%32)&1 == 1 }
+	var lacking []string
 	for _, c := range capabilities {
-		if data[c.number/32].Effective>>(c.number%32)&1 == 0 {
+		// CAP_SYS_ADMIN stands for what was split from it.
+		if !has(c.number) && (c.number == unix.CAP_NET_ADMIN || !has(unix.CAP_SYS_ADMIN)) {
 			lacking = append(lacking, c.name)
 		}
 	}
-	return lacking
+	if len(lacking) > 0 {
+		return fmt.Errorf("the process lacks %s", strings.Join(lacking, ", "))
+	}
+	return nil
 }
 
 // explain puts an error of the kernel into words that say what to do.
 func explain(err error) error {
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		if lacking := capable(); len(lacking) > 0 {
-			return fmt.Errorf("the process lacks %s", strings.Join(lacking, ", "))
-		}
-	}
 	var verifier *ebpf.VerifierError
 	if errors.As(err, &verifier) {
 		return fmt.Errorf("the kernel refuses the program (it needs Linux 6.6 or newer): %w", err)

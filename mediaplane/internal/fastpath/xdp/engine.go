@@ -59,7 +59,6 @@ type Engine struct {
 	pins    *pins
 	network *network
 	store   *store
-	adopted []fastpath.Adopted
 
 	stop func()
 	done sync.WaitGroup
@@ -97,10 +96,9 @@ func Open(cfg Config) (_ *Engine, err error) {
 	}
 	e.store.beat()
 	e.store.reroute()
-	e.adopted = e.store.adopted()
 	e.reason = e.pins.attachment()
-	if len(e.adopted) > 0 {
-		e.log.Info("flows of an earlier process adopted", "flows", len(e.adopted))
+	if n := e.store.size(); n > 0 {
+		e.log.Info("flows of an earlier process adopted", "flows", n)
 	}
 	return e, nil
 }
@@ -214,7 +212,7 @@ func (e *Engine) Position(key fastpath.Key) (fastpath.Position, bool) { return e
 func (e *Engine) Stats(yield func(fastpath.Key, fastpath.Position) bool) { e.store.each(yield) }
 
 // Adopted plans of an earlier process.
-func (e *Engine) Adopted() []fastpath.Adopted { return e.adopted }
+func (e *Engine) Adopted() []fastpath.Adopted { return e.store.adopted() }
 
 // Causes of all plans' packets.
 func (e *Engine) Causes(yield func(string, uint64) bool) { e.store.causes(yield) }

@@ -5,6 +5,7 @@ package xdp
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/bits"
 	"net/netip"
 	"sync/atomic"
@@ -56,6 +57,7 @@ func newFlow(p *fastpath.Plan) *bpf.Flow {
 		Tick:     uint32(256 * uint64(time.Second) / uint64(p.ClockRate)),
 		FromPort: swap(p.From.Port()), ToPort: swap(p.To.Port()),
 		Newest: p.Start.Index, LastSeen: uint64(p.Start.LastSeen), LastTime: p.Start.Timestamp,
+		Jitter: uint32(max(0, min(p.Start.Jitter, math.MaxInt32))),
 	}
 	if p.In != nil {
 		f.SuiteIn = uint8(suites[p.In.Profile].id)
@@ -96,7 +98,6 @@ func plan(key fastpath.Key, f *bpf.Flow) fastpath.Plan {
 	ip := unsafe.Slice((*byte)(unsafe.Pointer(&f.L3)), len(f.L3)*8)
 	p := fastpath.Plan{
 		Key: key, Mode: fastpath.Mode(f.Mode), SSRC: f.Ssrc, IndexOffset: f.IndexOffset, TimeOffset: f.TimeOffset,
-		Start: fastpath.Position{Index: f.Start},
 	}
 	from, to := ip[12:16], ip[16:20]
 	if f.Ipv6 != 0 {

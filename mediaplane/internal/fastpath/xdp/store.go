@@ -55,6 +55,8 @@ type store struct {
 type entry struct {
 	slot    uint32
 	in, out fastpath.Fingerprint
+	// adopted: an earlier process made it.
+	adopted bool
 }
 
 // held is a key in the maps, and by how many plans it is used.
@@ -121,7 +123,7 @@ func (s *store) adopt() error {
 			return fmt.Errorf("label of place %d: %w", slot, err)
 		}
 		f := &s.flows[slot]
-		e := &entry{slot: slot, in: label.In, out: label.Out}
+		e := &entry{slot: slot, in: label.In, out: label.Out, adopted: true}
 		s.plans[key] = e
 		used[slot] = true
 		s.slots.reserve(slot)
@@ -363,19 +365,20 @@ func (s *store) each(yield func(fastpath.Key, fastpath.Position) bool) {
 	}
 }
 
-// adopted lists all plans as they are in the maps.
+// adopted lists the plans of an earlier process, and where they stand.
 func (s *store) adopted() []fastpath.Adopted {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	list := make([]fastpath.Adopted, 0, len(s.plans))
 	for key, e := range s.plans {
 		var label bpf.Label
-		if s.maps.Labels.Lookup(e.slot, &label) != nil {
+		if !e.adopted || s.maps.Labels.Lookup(e.slot, &label) != nil {
 			continue
 		}
 		a := fastpath.Adopted{Plan: plan(key, &s.flows[e.slot]), In: e.in, Out: e.out}
 		a.Session, a.Input, a.Output = text(label.Session[:]), text(label.Input[:]), text(label.Output[:])
 		a.ClockRate = label.ClockRate
+		a.Start = position(&s.flows[e.slot], false)
 		list = append(list, a)
 	}
 	return list

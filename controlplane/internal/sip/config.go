@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/certificate"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/guard"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/trunk"
 )
 
@@ -18,6 +19,7 @@ type Config struct {
 	Trunks    []trunk.Config `yaml:"trunks" help:"connections to the operator's network"`
 	Routes    []trunk.Route  `yaml:"routes" help:"which calls take which trunks, in the order in which they are asked; calls that none fits go by the trunks' prefixes"`
 	DNS       DNS            `yaml:"dns" help:"how names of trunks and peers are resolved (RFC 3263)"`
+	Guard     guard.Config   `yaml:"guard" help:"protection from floods, in messages per second of one source"`
 	Timers    Timers         `yaml:"timers" help:"protocol timers"`
 	UserAgent string         `yaml:"user_agent" help:"User-Agent and Server header; empty for none"`
 	// MaxCalls bounds the calls in this process.
@@ -82,6 +84,7 @@ func Default() Config {
 		},
 		TLS:          TLS{MinVersion: "1.2"},
 		DNS:          DNS{Timeout: time.Second},
+		Guard:        guard.Default(),
 		UserAgent:    "Isthmus",
 		MaxCalls:     20000,
 		MaxStreams:   4096,
@@ -197,6 +200,9 @@ func (c Config) validateRest() error {
 		if _, _, err := net.SplitHostPort(s); err != nil {
 			return fmt.Errorf("sip.dns.servers[%d]: %q is not host:port", i, s)
 		}
+	}
+	if err := c.Guard.Validate("sip.guard"); err != nil {
+		return err
 	}
 	if c.MaxCalls < 1 {
 		return fmt.Errorf("sip.max_calls: must be at least 1")

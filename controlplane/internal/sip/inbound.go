@@ -12,6 +12,7 @@ import (
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/gateway"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/dialog"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/guard"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/header"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/tap"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/transaction"
@@ -26,8 +27,12 @@ func (n *Network) receive(in tap.Inbound) {
 		local, remote = from, to
 	}
 	id, number := n.name(in.Message.CallID().Value(), local, remote)
-	if req, ok := in.Message.(*sip.Request); ok && req.Method == sip.INVITE && to == "" && id == "" {
-		if t := n.peer(in); t != nil {
+	if req, ok := in.Message.(*sip.Request); ok && id == "" {
+		t := n.peer(in)
+		if !n.welcome(in, req, t != nil) {
+			return
+		}
+		if t != nil && req.Method == sip.INVITE && to == "" {
 			// A new call has its id from its first message on.
 			id = uuid.Must(uuid.NewV7()).String()
 			in.Label = id
@@ -59,6 +64,7 @@ func (h *handler) Stray(in tap.Inbound, res *sip.Response) {
 		}
 	}
 	n.metrics.rejected.WithLabelValues("stray_response").Inc()
+	n.pass(in, guard.Garbage, n.set().ByPeer(in.Remote.Addr(), in.Names, nil) != nil)
 }
 
 // Cancel of a pending INVITE.
@@ -101,6 +107,7 @@ func (h *handler) Request(in tap.Inbound, req *sip.Request, tx *transaction.Serv
 	}
 	t := n.peer(in)
 	if t == nil {
+		n.refusedPeer(in, req)
 		n.refuse(tx, 403, "peer")
 		return
 	}

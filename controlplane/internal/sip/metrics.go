@@ -17,6 +17,7 @@ type metrics struct {
 	streams       prometheus.GaugeFunc
 	trunkCalls    *trunkCalls
 	expiry        prometheus.GaugeFunc
+	blocked       prometheus.GaugeFunc
 }
 
 // trunkCalls collects the number of calls of every trunk there is now.
@@ -60,6 +61,9 @@ func newMetrics(n *Network) *metrics {
 		expiry: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "isthmus_sip_certificate_not_after_seconds", Help: "When the certificate of the TLS listeners ends, in seconds since 1970; 0 without one.",
 		}, n.certificateEnd),
+		blocked: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "isthmus_sip_blocked_sources", Help: "Sources of which nothing is read because they flooded.",
+		}, func() float64 { return float64(n.guard.Blocked(n.now())) }),
 	}
 }
 
@@ -67,7 +71,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	if r == nil {
 		return nil
 	}
-	for _, c := range []prometheus.Collector{m.messages, m.rejected, m.registrations, m.dialogs, m.targetUp, m.limited, m.streams, m.trunkCalls, m.expiry} {
+	for _, c := range []prometheus.Collector{m.messages, m.rejected, m.registrations, m.dialogs, m.targetUp, m.limited, m.streams, m.trunkCalls, m.expiry, m.blocked} {
 		if err := r.Register(c); err != nil {
 			return err
 		}

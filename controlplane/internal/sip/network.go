@@ -15,6 +15,7 @@ import (
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/gateway"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/digest"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/guard"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/locate"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/registrar"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/tap"
@@ -47,6 +48,7 @@ type Network struct {
 	tx        *transaction.Layer
 	locator   *locate.Locator
 	health    *locate.Health
+	guard     *guard.Guard
 	registrar *registrar.Registrar
 	// running holds what Reload changes.
 	running atomic.Pointer[running]
@@ -100,6 +102,7 @@ func New(cfg Config, deps Deps) (*Network, error) {
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.metrics = newMetrics(n)
 	n.health = locate.NewHealth(n.now)
+	n.guard = guard.New(cfg.Guard)
 	now, err := n.prepare(cfg)
 	if err != nil {
 		return nil, err
@@ -112,7 +115,7 @@ func New(cfg Config, deps Deps) (*Network, error) {
 	n.tap, err = tap.Listen(tap.Config{
 		Listeners: listeners, DialTimeout: cfg.Timers.Dial, WriteTimeout: cfg.Timers.Dial, MessageTimeout: cfg.Timers.Message,
 		IdleTimeout: cfg.Timers.Idle, MaxStreams: cfg.MaxStreams, MaxPerSource: cfg.MaxPerSource, Logger: n.log, Client: n.client,
-	}, tap.Hooks{Message: n.receive, Sent: n.sent, Refused: n.refused})
+	}, tap.Hooks{Message: n.receive, Sent: n.sent, Refused: n.refused, Admit: n.admit})
 	if err != nil {
 		return nil, err
 	}

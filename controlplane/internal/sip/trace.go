@@ -3,13 +3,13 @@ package sip
 import (
 	"context"
 	"log/slog"
-	"net/netip"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/gateway"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/guard"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/header"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/tap"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/validate"
@@ -108,8 +108,13 @@ func (n *Network) name(sipID, local, remote string) (string, call.Number) {
 }
 
 // refused is the tap's hook for what did not pass validation.
-func (n *Network) refused(p *validate.Problem, text, network string, from netip.AddrPort) {
+func (n *Network) refused(p *validate.Problem, in tap.Inbound) bool {
 	n.metrics.rejected.WithLabelValues(p.Reason).Inc()
-	n.log.Debug("sip: message not accepted", "reason", p.Reason, "detail", p.Detail, "network", network,
-		"peer", from, "answer", p.Code, "text", redact(text))
+	n.log.Debug("sip: message not accepted", "reason", p.Reason, "detail", p.Detail, "network", in.Network,
+		"peer", in.Remote, "answer", p.Code, "text", redact(in.Text))
+	known := n.set().ByPeer(in.Remote.Addr(), in.Names, nil) != nil
+	if p.Reason == "tls_handshake" && n.guard.Notice(in.Remote.Addr(), n.now()) {
+		n.log.Info("sip: a TLS connection was refused", "peer", in.Remote, "error", p.Detail)
+	}
+	return n.pass(in, guard.Garbage, known) && (known || !n.cfg.Guard.Silent)
 }

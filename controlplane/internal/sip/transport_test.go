@@ -470,3 +470,80 @@ var loopback = netip.MustParseAddr("127.0.0.1")
 func locateTarget(hostport string) locate.Target {
 	return locate.Target{Network: "udp", Addr: netip.MustParseAddrPort(hostport), Host: "127.0.0.1"}
 }
+
+// Whoever floods is refused, then not even heard; the trunk's peers go on.
+func TestFlood(t *testing.T) {
+	b := setup(t, "udp", func(c *Config) {
+		c.Guard.BlockAfter, c.Guard.Unknown.Invite = 5, 0.5
+		c.Trunks[0].AllowedPeers = []string{"127.0.0.1"}
+	})
+	stranger, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 77)})
+	if err != nil {
+		t.Skip("this machine has one loopback address only")
+	}
+	defer stranger.Close()
+	to, err := net.ResolveUDPAddr("udp", b.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		text := crlf(strings.ReplaceAll(b.inviteText(fmt.Sprint("f", i), "+15550100", offerSDP), b.p.addr(), stranger.LocalAddr().String()))
+		if _, err := stranger.WriteToUDP([]byte(text), to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reason := func(r string) float64 { return testutil.ToFloat64(b.n.metrics.rejected.WithLabelValues(r)) }
+	b.waitFor(t, "block", func() bool { return reason("blocked") == 10 })
+	if reason("peer") != 5 || reason("flood_invite") != 5 {
+		t.Errorf("%v refused as no peer, %v as a flood", reason("peer"), reason("flood_invite"))
+	}
+	if b.n.guard.Blocked(time.Now()) != 1 {
+		t.Error("the source is not counted as blocked")
+	}
+	b.p.reply(b.invite(t, "c1"), 486, "a")
+	b.l.want("ended")
+	b.p.send(b.addr, b.options("alive"))
+	b.p.answer("OPTIONS")
+}
+
+// Nothing that is sent names an address that is not advertised, nor the program
+// when the configuration does not want it named.
+func TestTopologyIsHidden(t *testing.T) {
+	p := newPhone(t, "udp")
+	b := setupWith(t, p, func(c *Config) {
+		for i := range c.Listeners {
+			c.Listeners[i].Advertise = "gw.operator.example"
+		}
+		c.UserAgent = ""
+	})
+	b.addr = b.n.Bound()[0].Local.String()
+	hidden := func(r received) {
+		t.Helper()
+		head, _, _ := strings.Cut(r.String(), "\r\n\r\n")
+		for line := range strings.SplitSeq(head, "\r\n") {
+			if strings.Contains(line, p.addr()) {
+				continue // the phone's own: Request-URI, or Via with what it was seen as
+			}
+			if strings.Contains(line, "127.0.0.1") || strings.HasPrefix(line, "User-Agent") || strings.HasPrefix(line, "Server") {
+				t.Errorf("%s tells %q", strings.SplitN(head, "\r\n", 2)[0], line)
+			}
+		}
+	}
+	invite := b.invite(t, "c1")
+	hidden(invite)
+	p.reply(invite, 200, "a", answerSDP)
+	hidden(p.request("ACK"))
+	b.l.want("answered")
+	_ = b.n.End(t.Context(), "c1", call.CauseNormal)
+	bye := p.request("BYE")
+	hidden(bye)
+	p.reply(bye, 200, "")
+	b.l.want("ended")
+	p.send(b.addr, b.inviteText("in1", "+15550100", offerSDP))
+	hidden(p.response(100))
+	in := b.l.want("incoming").incoming
+	if err := b.n.Accept(t.Context(), in.CallID, crlf(answerSDP)); err != nil {
+		t.Fatal(err)
+	}
+	hidden(p.response(200))
+}

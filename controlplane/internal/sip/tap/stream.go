@@ -163,7 +163,7 @@ func (t *Tap) accept(i int) {
 		_, err = t.newStream(Route{Network: t.bound[i].Network, Listener: i, Addr: remote}, conn)
 		t.mu.Unlock()
 		if err != nil {
-			t.hooks.Refused(&validate.Problem{Reason: "connections", Detail: err.Error()}, "", t.bound[i].Network, remote)
+			t.hooks.Refused(&validate.Problem{Reason: "connections", Detail: err.Error()}, Inbound{Listener: i, Network: t.bound[i].Network, Remote: remote})
 			conn.Close()
 		}
 	}
@@ -301,8 +301,8 @@ func (s *stream) connect() error {
 	names, err := shake(ctx, conn)
 	if err != nil {
 		conn.Close()
-		if s.t.ctx.Err() == nil {
-			s.t.hooks.Refused(&validate.Problem{Reason: "tls_handshake", Detail: err.Error()}, "", s.route.Network, s.route.Addr)
+		if s.t.ctx.Err() == nil && s.accepted {
+			s.t.hooks.Refused(&validate.Problem{Reason: "tls_handshake", Detail: err.Error()}, Inbound{Listener: s.route.Listener, Network: s.route.Network, Remote: s.route.Addr})
 		}
 		return fmt.Errorf("cannot connect to %s: %w", s, err)
 	}

@@ -125,12 +125,13 @@ type Route struct {
 
 // Hooks are called by the tap. Message is called in wire order per socket and must
 // not block. Sent is told of every message that left, Refused of every one that
-// was not accepted. Admit is asked before anything of a source is read; nil admits
+// was not accepted (in.Message is nil), and answers whether the sender is to be told.
+// Admit is asked before anything of a source is read; nil admits
 // everybody.
 type Hooks struct {
 	Message func(Inbound)
 	Sent    func(m sip.Message, text string, r Route)
-	Refused func(p *validate.Problem, text string, network string, from netip.AddrPort)
+	Refused func(p *validate.Problem, in Inbound) (answer bool)
 	Admit   func(from netip.Addr) bool
 }
 
@@ -353,7 +354,10 @@ func (t *Tap) hand(in Inbound) {
 }
 
 func (t *Tap) refuse(raw []byte, p *validate.Problem, in Inbound) {
-	t.hooks.Refused(p, string(raw), in.Network, in.Remote)
+	in.Text = string(raw)
+	if !t.hooks.Refused(p, in) {
+		return
+	}
 	answer := validate.Refusal(raw, p, sip.GenerateTagN(10))
 	if answer == nil {
 		return

@@ -216,6 +216,16 @@ func (p *Plane) Run(ctx context.Context) error {
 	return err
 }
 
+// Reload puts the SIP trunks and routes of a configuration in force, with their
+// accounts and certificates; calls that are up go on. Other keys of sip that changed
+// are an error, and nothing changes then; all else of c needs a new process.
+func (p *Plane) Reload(c Config) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	return p.network.Reload(c.SIP)
+}
+
 // Close gives back what New took. It is for a Plane that is not run.
 func (p *Plane) Close() {
 	for _, s := range append(p.public, p.admin, p.inner) {

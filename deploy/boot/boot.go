@@ -49,3 +49,23 @@ func Signals() (context.Context, context.CancelFunc) {
 	context.AfterFunc(ctx, stop)
 	return ctx, stop
 }
+
+// Reloads calls reload at every SIGHUP until ctx is done. Where reload fails, what
+// was in force stays so, and the log says why.
+func Reloads(ctx context.Context, log *slog.Logger, reload func() error) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	go func() {
+		defer signal.Stop(hup)
+		for {
+			select {
+			case <-hup:
+			case <-ctx.Done():
+				return
+			}
+			if err := reload(); err != nil {
+				log.Error("the configuration was not reloaded, the old one stays in force", "error", err)
+			}
+		}
+	}()
+}

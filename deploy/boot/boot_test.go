@@ -1,9 +1,14 @@
 package boot
 
 import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -114,5 +119,50 @@ func TestReferenceListsEveryKey(t *testing.T) {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q is missing in\n%s", want, b.String())
 		}
+	}
+}
+
+// A program reads its configuration again, from its defaults on, and what fails is
+// logged.
+func TestReload(t *testing.T) {
+	name := file(t, "store:\n  dsn: one\n  wait: 7s\n")
+	lines, w := io.Pipe()
+	log := slog.New(slog.NewTextHandler(w, nil))
+	config := defaults()
+	err := Program{Name: "p", Config: config, Run: func(p Process) error {
+		ctx, cancel := context.WithCancel(p.Context)
+		defer cancel()
+		got := make(chan *sample)
+		Reloads(ctx, log, func() error {
+			fresh, err := p.Again()
+			if err == nil {
+				got <- fresh.(*sample)
+			}
+			return err
+		})
+		hup := func(text string) {
+			if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+		}
+		hup("store:\n  dsn: two\n")
+		if s := <-got; s.Store.DSN != "two" || s.Store.Wait != 5*time.Second {
+			t.Errorf("read again: %+v", s.Store)
+		}
+		hup("store:\n  dns: three\n")
+		line, err := bufio.NewReader(lines).ReadString('\n')
+		if err != nil || !strings.Contains(line, "dns") || !strings.Contains(line, "stays in force") {
+			t.Errorf("logged %q, %v", line, err)
+		}
+		return nil
+	}}.execute("run", Sourced{File: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if config.Store.DSN != "one" {
+		t.Errorf("the first configuration changed: %+v", config.Store)
 	}
 }

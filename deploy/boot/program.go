@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"reflect"
 	"runtime/debug"
 	"time"
 
@@ -37,6 +38,9 @@ type Process struct {
 	Version string
 	// Collectors of the Go runtime and the process.
 	Collectors []prometheus.Collector
+	// Again reads the configuration once more, from everywhere it came from; it
+	// answers a pointer of the type of Program.Config.
+	Again func() (any, error)
 }
 
 // Sourced are the flags by which every command takes its configuration.
@@ -80,6 +84,7 @@ func (p Program) execute(command string, s Sourced) error {
 	case "config reference":
 		return Reference(os.Stdout, p.Config)
 	}
+	defaults := deepCopy(reflect.ValueOf(p.Config).Elem())
 	if err := Load(p.Config, s.Sources(p.Prefix)); err != nil {
 		return err
 	}
@@ -88,7 +93,12 @@ func (p Program) execute(command string, s Sourced) error {
 	}
 	ctx, stop := Signals()
 	defer stop()
-	return p.Run(Process{Context: ctx, Version: Version(), Collectors: Collectors()})
+	again := func() (any, error) {
+		fresh := reflect.New(defaults.Type())
+		fresh.Elem().Set(deepCopy(defaults))
+		return fresh.Interface(), Load(fresh.Interface(), s.Sources(p.Prefix))
+	}
+	return p.Run(Process{Context: ctx, Version: Version(), Collectors: Collectors(), Again: again})
 }
 
 // Sources of a configuration as the flags, the environment and a variable

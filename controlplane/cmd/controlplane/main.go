@@ -34,6 +34,13 @@ func main() {
 			if err != nil {
 				return err
 			}
+			boot.Reloads(p.Context, log, func() error {
+				fresh, err := p.Again()
+				if err != nil {
+					return err
+				}
+				return plane.Reload(fresh.(*config).Config)
+			})
 			return plane.Run(p.Context)
 		},
 	})

@@ -37,12 +37,19 @@ func (runCmd) Run(c *cli) error {
 	}
 	ctx, stop := boot.Signals()
 	defer stop()
-	return run(ctx, config, log, os.Stdout)
+	return run(ctx, config, log, os.Stdout, func() (*Config, error) {
+		fresh, err := c.load()
+		if err == nil {
+			fresh.wire()
+		}
+		return fresh, err
+	})
 }
 
 // run starts every part and serves until ctx is done. The control plane ends
-// first: its last words go through the other parts.
-func run(ctx context.Context, config *Config, log *slog.Logger, out io.Writer) error {
+// first: its last words go through the other parts. again reads the configuration
+// once more, at SIGHUP.
+func run(ctx context.Context, config *Config, log *slog.Logger, out io.Writer, again func() (*Config, error)) error {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(boot.Collectors()...)
 
@@ -93,6 +100,16 @@ func run(ctx context.Context, config *Config, log *slog.Logger, out io.Writer) e
 	if demo != nil {
 		parts.Go(func() error { return demo.Run(life) })
 	}
+	boot.Reloads(ctx, log, func() error {
+		fresh, err := again()
+		if err != nil {
+			return err
+		}
+		if err := control.Reload(fresh.Control); err != nil {
+			return within("control_plane", err)
+		}
+		return nil
+	})
 	parts.Go(func() error {
 		defer end()
 		return control.Run(ctx)

@@ -299,7 +299,7 @@ func (p *pins) attachAll(interfaces []net.Interface, mode link.XDPAttachFlags) (
 			if mode == link.XDPDriverMode {
 				name = Native
 			}
-			if errors.Is(err, unix.EBUSY) {
+			if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) {
 				return fmt.Errorf("%s has another XDP program", i.Name)
 			}
 			return fmt.Errorf("attach to %s, %s: %w", i.Name, name, err)

@@ -226,6 +226,9 @@ func (s *store) insert(p *fastpath.Plan) (err error) {
 	s.flows[slot] = *f
 	if err = s.publish(p, e); err != nil {
 		s.retract(p.Key, e, now)
+		if errors.Is(err, unix.E2BIG) {
+			return errFull
+		}
 		return err
 	}
 	s.plans[p.Key] = e

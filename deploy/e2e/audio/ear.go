@@ -108,8 +108,11 @@ func (e *Ear) key(p *rtp.Packet) {
 		return
 	}
 	e.eventTS = p.Timestamp
-	e.digits = append(e.digits, "0123456789*#ABCD"[p.Payload[0]])
+	e.digits = append(e.digits, keypad[p.Payload[0]])
 }
+
+// keypad lists the keys by their event codes (RFC 4733 section 3.2).
+const keypad = "0123456789*#ABCD"
 
 // Forget begins the statistics and the memory anew.
 func (e *Ear) Forget() {

@@ -26,12 +26,19 @@ type Endpoint struct {
 
 	mu     sync.Mutex
 	remote netip.AddrPort
+	rests  bool
 }
 
 // Listen opens an endpoint until the test ends; it plays hz.
 func Listen(t testing.TB, hz float64) *Endpoint {
 	t.Helper()
-	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port.Range(t, 2)})
+	return ListenOn(t, "127.0.0.1", hz)
+}
+
+// ListenOn is Listen with the IP address to listen on.
+func ListenOn(t testing.TB, ip string, hz float64) *Endpoint {
+	t.Helper()
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(ip), Port: port.Range(t, 2)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,6 +61,16 @@ func (e *Endpoint) Port() int { return e.conn.LocalAddr().(*net.UDPAddr).Port }
 
 // Play sends other tones from now on; none is silence.
 func (e *Endpoint) Play(hz ...float64) { e.voice.Play(hz...) }
+
+// Rest sends no packets any more, not even silent ones.
+func (e *Endpoint) Rest() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.rests = true
+}
+
+// Press sends keys as telephone events (RFC 4733).
+func (e *Endpoint) Press(keys string) { e.voice.Press(keys) }
 
 // Remote is where packets go: the source of the last one; invalid before.
 func (e *Endpoint) Remote() netip.AddrPort {
@@ -84,8 +101,10 @@ func (e *Endpoint) receive() {
 func isRTCP(b byte) bool { return b >= 192 && b <= 223 }
 
 func (e *Endpoint) send() {
-	remote := e.Remote()
-	if !remote.IsValid() {
+	e.mu.Lock()
+	remote, rests := e.remote, e.rests
+	e.mu.Unlock()
+	if !remote.IsValid() || rests {
 		return
 	}
 	if b, err := e.voice.Next(e.Law()).Marshal(); err == nil {

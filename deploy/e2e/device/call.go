@@ -13,6 +13,10 @@ type Call struct {
 	t      testing.TB
 	device *Device
 	ID     string
+	// offered is the gateway's offer of an incoming call.
+	offered string
+	// accepted: the gateway's answer to an outgoing call was taken up.
+	accepted bool
 }
 
 // Call calls an address, tel:+15550100 for instance; hz is what the device says.
@@ -28,11 +32,20 @@ func (d *Device) Call(to string, hz float64) *Call {
 // TryCall is Call, but for failures of the request.
 func (d *Device) TryCall(to string, hz float64) (*Call, error) {
 	d.t.Helper()
+	return d.CallAs("tel:"+d.config.Number, to, hz)
+}
+
+// Anonymous is the originator of calls that withhold their number.
+const Anonymous = "sip:anonymous@anonymous.invalid"
+
+// CallAs is TryCall with another address of the caller's than its number.
+func (d *Device) CallAs(from, to string, hz float64) (*Call, error) {
+	d.t.Helper()
 	c := &Call{peer: newPeer(d.t, d.config.Number, hz), t: d.t, device: d}
 	offer := c.offer()
 	var s Session
 	err := d.Do("POST", Calls, map[string]string{"registrationId": d.RegistrationID}, map[string]any{
-		"originatorAddress": "tel:" + d.config.Number, "receiverAddress": to, "offer": Description{offer},
+		"originatorAddress": from, "receiverAddress": to, "offer": Description{offer},
 	}, &s)
 	if err != nil {
 		return nil, err
@@ -51,17 +64,31 @@ func (d *Device) TryCall(to string, hz float64) (*Call, error) {
 // invitation is answered with InProgress, and then Ringing.
 func (d *Device) AwaitInvitation(within time.Duration, hz float64, match func(Session) bool) *Call {
 	d.t.Helper()
+	c, _ := d.AwaitOffer(within, hz, match)
+	c.Prepare()
+	c.Put("Ringing", nil)
+	return c
+}
+
+// AwaitOffer waits for a call from a number and does nothing yet. It also answers
+// the session as the invitation has it.
+func (d *Device) AwaitOffer(within time.Duration, hz float64, match func(Session) bool) (*Call, Session) {
+	d.t.Helper()
 	e := d.inbox.await(within, "invitation", func(e Event) bool {
 		return e.Kind() == "session-invitation" && (match == nil || match(e.Session))
 	})
 	if e.Session.Offer == nil {
 		d.t.Fatalf("device %s: the invitation has no offer", d.config.Number)
 	}
-	c := &Call{peer: newPeer(d.t, d.config.Number, hz), t: d.t, device: d, ID: e.Session.ID}
-	answer := c.answer(e.Session.Offer.SDP)
-	c.Put("InProgress", map[string]any{"answer": Description{answer}})
-	c.Put("Ringing", nil)
-	return c
+	c := &Call{peer: newPeer(d.t, d.config.Number, hz), t: d.t, device: d, ID: e.Session.ID, offered: e.Session.Offer.SDP}
+	return c, e.Session
+}
+
+// Prepare answers the offer of an invitation with InProgress, so that the media
+// are ready when the user answers.
+func (c *Call) Prepare() {
+	c.t.Helper()
+	c.Put("InProgress", map[string]any{"answer": Description{c.answer(c.offered)}})
 }
 
 // Put sets the status of the session.
@@ -157,9 +184,18 @@ func (c *Call) AwaitConnected(within time.Duration) Session {
 	if answer == "" {
 		c.t.Fatalf("%s: the call is connected without an answer", c.device.config.Number)
 	}
-	c.accept(answer)
+	c.TakeAnswer(answer)
 	c.AwaitMedia(within)
 	return s
+}
+
+// TakeAnswer takes up the gateway's answer to the offer that began the call, once.
+func (c *Call) TakeAnswer(sdp string) {
+	c.t.Helper()
+	if !c.accepted {
+		c.accepted = true
+		c.accept(sdp)
+	}
 }
 
 // Statuses of the session that were told so far, in their order.

@@ -9,7 +9,6 @@ import (
 	"github.com/pion/webrtc/v4"
 
 	"github.com/isthmus-gateway/isthmus/deploy/e2e/audio"
-	"github.com/isthmus-gateway/isthmus/loadtest/tone"
 )
 
 // peer is a PeerConnection with one audio track in G.711, which says a tone.
@@ -62,10 +61,7 @@ func newPeer(t testing.TB, name string, hz float64) *peer {
 			p.Take(packet)
 		}
 	})
-	track, err := webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypePCMU, ClockRate: 8000, Channels: 1}, "audio", "device")
-	if err != nil {
-		t.Fatal(err)
-	}
+	track := &voiceTrack{}
 	sender, err := pc.AddTrack(track)
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +76,7 @@ func newPeer(t testing.TB, name string, hz float64) *peer {
 	p.voice = audio.NewVoice(1, hz)
 	stop := make(chan struct{})
 	work.Go(func() {
-		audio.Pace(stop, func() { _ = track.WriteRTP(p.voice.Next(tone.MuLaw)) }) // before the track is bound, it goes nowhere
+		audio.Pace(stop, func() { track.write(p.voice.Next) })
 	})
 	t.Cleanup(func() {
 		close(stop)
@@ -92,6 +88,9 @@ func newPeer(t testing.TB, name string, hz float64) *peer {
 
 // Play sends other tones from now on.
 func (p *peer) Play(hz ...float64) { p.voice.Play(hz...) }
+
+// Press sends keys as telephone events (RFC 4733).
+func (p *peer) Press(keys string) { p.voice.Press(keys) }
 
 // AwaitMedia waits until ICE and DTLS are done.
 func (p *peer) AwaitMedia(within time.Duration) {

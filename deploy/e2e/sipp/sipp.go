@@ -77,11 +77,6 @@ func Call(t testing.TB, c Config) *Telephone {
 
 func start(t testing.TB, scenario string, c Config, remote string, args ...string) *Telephone {
 	t.Helper()
-	path := process.Find(t, "sipp", "sip-tester")
-	if c.Port == 0 {
-		c.Port = port.Free(t)
-	}
-	dir := t.TempDir()
 	var text strings.Builder
 	values := struct {
 		Config
@@ -94,50 +89,80 @@ func start(t testing.TB, scenario string, c Config, remote string, args ...strin
 	if err := scenarios.ExecuteTemplate(&text, scenario, values); err != nil {
 		t.Fatal(err)
 	}
-	// SIPp has no key of its own for a port beside its own media.
-	file := filepath.Join(dir, scenario)
-	if err := os.WriteFile(file, []byte(strings.ReplaceAll(text.String(), "[rtp_port]", strconv.Itoa(c.Media))), 0o600); err != nil {
+	return Play(t, Scenario{
+		Name: scenario,
+		// SIPp has no key of its own for a port beside its own media.
+		XML: strings.ReplaceAll(text.String(), "[rtp_port]", strconv.Itoa(c.Media)),
+		IP:  "127.0.0.1", Port: c.Port, TCP: c.TCP, Remote: remote,
+		Listens: scenario == "callee.xml",
+		Args:    append(args, "-aa"),
+	})
+}
+
+// Scenario for one call, in SIPp's own language.
+type Scenario struct {
+	Name, XML string
+	// IP and Port of SIPp; port 0 takes a free one.
+	IP   string
+	Port int
+	// TCP in place of UDP.
+	TCP bool
+	// Remote is where it calls, host:port; of no use to one that is called.
+	Remote string
+	// Listens: it is called, and Play waits until it can be.
+	Listens bool
+	// Args are further ones.
+	Args []string
+}
+
+// Play starts SIPp for one call.
+func Play(t testing.TB, s Scenario) *Telephone {
+	t.Helper()
+	path := process.Find(t, "sipp", "sip-tester")
+	if s.Port == 0 {
+		s.Port = port.Free(t)
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "scenario.xml")
+	if err := os.WriteFile(file, []byte(s.XML), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	transport := "u1"
-	if c.TCP {
+	if s.TCP {
 		transport = "t1"
 	}
-	p := &Telephone{t: t, address: fmt.Sprintf("127.0.0.1:%d", c.Port), messages: filepath.Join(dir, "messages"), tcp: c.TCP}
-	p.Process = process.Start(t, process.Config{
-		Name: "sipp " + scenario, Path: path, Dir: dir, Quick: true,
-		Args: append(args, remote, "-sf", file, "-t", transport, "-i", "127.0.0.1", "-p", strconv.Itoa(c.Port),
-			"-m", "1", "-nostdin", "-timeout", "120s", "-timeout_error", "-aa",
-			"-trace_msg", "-message_file", p.messages, "-trace_err", "-error_file", filepath.Join(dir, "errors"),
-			"-mp", strconv.Itoa(port.Range(t, 4))),
-	})
+	p := &Telephone{t: t, address: net.JoinHostPort(s.IP, strconv.Itoa(s.Port)), messages: filepath.Join(dir, "messages"), tcp: s.TCP}
+	args := append(s.Args, s.Remote, "-sf", file, "-t", transport, "-i", s.IP, "-p", strconv.Itoa(s.Port),
+		"-m", "1", "-nostdin", "-timeout", "120s", "-timeout_error",
+		"-trace_msg", "-message_file", p.messages, "-trace_err", "-error_file", filepath.Join(dir, "errors"),
+		"-mp", strconv.Itoa(port.Range(t, 4)))
+	p.Process = process.Start(t, process.Config{Name: "sipp " + s.Name, Path: path, Dir: dir, Quick: true, Args: args})
 	t.Cleanup(func() {
 		if t.Failed() {
 			found, _ := os.ReadFile(filepath.Join(dir, "errors")) // there may be none
-			t.Logf("sipp %s:\n%s\n%s", scenario, found, p.Messages())
+			t.Logf("sipp %s:\n%s\n%s", s.Name, found, p.Messages())
 		}
 	})
-	if scenario == "callee.xml" {
-		condition.Await(t, 10*time.Second, "sipp to listen", func() error { return listening(c) })
+	if s.Listens {
+		condition.Await(t, 10*time.Second, "sipp to listen", p.listening)
 	}
 	return p
 }
 
 // listening reports whether the port of a telephone is taken.
-func listening(c Config) error {
-	address := fmt.Sprintf("127.0.0.1:%d", c.Port)
-	if c.TCP {
-		l, err := net.Listen("tcp", address)
+func (p *Telephone) listening() error {
+	if p.tcp {
+		l, err := net.Listen("tcp", p.address)
 		if err == nil {
 			l.Close()
-			return fmt.Errorf("nobody listens on %s", address)
+			return fmt.Errorf("nobody listens on %s", p.address)
 		}
 		return nil
 	}
-	conn, err := net.ListenPacket("udp", address)
+	conn, err := net.ListenPacket("udp", p.address)
 	if err == nil {
 		conn.Close()
-		return fmt.Errorf("nobody listens on %s", address)
+		return fmt.Errorf("nobody listens on %s", p.address)
 	}
 	return nil
 }
@@ -178,18 +203,19 @@ func (p *Telephone) AwaitAnswered(within time.Duration) {
 func (p *Telephone) Do(command string) {
 	p.t.Helper()
 	p.AwaitAnswered(10 * time.Second)
-	p.tell(command)
+	p.Tell(command)
 }
 
 // Cancel gives up a call that rings.
 func (p *Telephone) Cancel() {
 	p.t.Helper()
 	p.AwaitMessage(10*time.Second, `\nSIP/2.0 180`)
-	p.tell("cancel")
+	p.Tell("cancel")
 }
 
-// tell sends a command to the scenario.
-func (p *Telephone) tell(command string) {
+// Tell sends a command to the scenario: a MESSAGE in its call, with the command as
+// the subject.
+func (p *Telephone) Tell(command string) {
 	p.t.Helper()
 	callID := p.AwaitMessage(10*time.Second, `(?i)\nCall-ID:\s*([^\r\n]+)`)[1]
 	network := "udp"
@@ -205,7 +231,7 @@ func (p *Telephone) tell(command string) {
 		"MESSAGE sip:sipp@" + p.address + " SIP/2.0",
 		fmt.Sprintf("Via: SIP/2.0/%s %s;branch=z9hG4bK%d", strings.ToUpper(network), conn.LocalAddr(), time.Now().UnixNano()),
 		"Max-Forwards: 70",
-		"From: <sip:test@127.0.0.1>;tag=test",
+		"From: <sip:test@test.invalid>;tag=test",
 		"To: <sip:sipp@" + p.address + ">",
 		"Call-ID: " + callID,
 		"CSeq: 1 MESSAGE",

@@ -43,7 +43,7 @@ func (m *Machine) Request(r Request, remoteTag string) []Effect {
 	}
 	if d.RemoteSeq != 0 && r.Seq < d.RemoteSeq {
 		// RFC 3261 12.2.2
-		m.add(Respond{Req: r.ID, Code: 500, Phrase: "CSeq is too low"})
+		m.add(Respond{Req: r.ID, Code: 500, Phrase: "Request Out Of Order"})
 		return m.take()
 	}
 	d.RemoteSeq = r.Seq

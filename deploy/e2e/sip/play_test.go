@@ -20,6 +20,9 @@ import (
 // patient bounds what should take a moment, on a busy machine.
 const patient = 30 * time.Second
 
+// within is how long a step of the run may take.
+func (r *run) within() time.Duration { return max(patient, r.Patience) }
+
 // Tones of the application and of the two places of the far end.
 const (
 	appHz  = 700
@@ -104,7 +107,7 @@ func (p *player) await(step int) {
 	}
 	before := *p.Scenario
 	before.Steps = p.Steps[:step]
-	condition.Await(p.t, patient, fmt.Sprintf("what comes before line %d", p.Steps[step].Line), func() error {
+	condition.Await(p.t, p.within(), fmt.Sprintf("what comes before line %d", p.Steps[step].Line), func() error {
 		running := p.phone.Running()
 		_, err := before.Match(script.Trace(p.phone.Messages()))
 		if err != nil && !running {
@@ -134,7 +137,7 @@ func (p *player) act(s script.Step) {
 	case s.Words[0] == "hears":
 		p.hears(ear, s.Words[1])
 	case s.Words[0] == "receives" && s.Words[1] == "payload":
-		condition.Await(p.t, patient, s.Actor+" "+words, func() error {
+		condition.Await(p.t, p.within(), s.Actor+" "+words, func() error {
 			for pt := range ear.Stats().PayloadTypes {
 				if fmt.Sprint(pt) == s.Words[2] {
 					return nil
@@ -143,7 +146,7 @@ func (p *player) act(s script.Step) {
 			return fmt.Errorf("there are %v", ear.Stats().PayloadTypes)
 		})
 	case s.Words[0] == "receives" && s.Words[1] == "keys":
-		condition.Await(p.t, patient, s.Actor+" "+words, func() error {
+		condition.Await(p.t, p.within(), s.Actor+" "+words, func() error {
 			if got := ear.Digits(); got != s.Words[2] {
 				return fmt.Errorf("there are %q", got)
 			}
@@ -196,7 +199,7 @@ func (p *player) app(words []string) error {
 		p.call, err = d.CallAs(from, to, appHz)
 	case words[0] == "is" && words[1] == "invited":
 		p.call, p.invited = d.AwaitOffer(patient, appHz, nil)
-		if len(words) == 4 && !regexp.MustCompile("^(?:"+p.place.Expand(words[3])+")$").MatchString(p.invited.Originator) {
+		if len(words) == 4 && !regexp.MustCompile("^(?:"+p.place.Pattern(words[3])+")$").MatchString(p.invited.Originator) {
 			return fmt.Errorf("by %s", p.invited.Originator)
 		}
 	case words[0] == "is" && words[1] == "told":
@@ -242,7 +245,7 @@ func (p *player) isTold(words []string) error {
 	p.told = append(p.told, words[0])
 	want := p.told
 	var got device.Session
-	err := condition.Until(patient, func() error {
+	err := condition.Until(p.within(), func() error {
 		n := 0
 		for _, e := range p.device.Events() {
 			if e.Kind() != "session-status" || e.Session.ID != p.call.ID {

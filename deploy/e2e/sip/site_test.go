@@ -61,6 +61,8 @@ var gateways = map[string]gateway.Settings{
 	"": {},
 	// Its transactions time out after 64 * 40 ms.
 	"hasty": {"sip.timers.t1": "40ms", "sip.timers.t2": "320ms", "sip.timers.attempt": "300ms"},
+	// All emergency calls take the one trunk for them.
+	"emergency": {},
 	// Nobody answers in time.
 	"impatient": {"sip.timers.invite": "1s", "calls.ring_timeout": "1s"},
 }

@@ -36,16 +36,19 @@ func (s *Scenario) Check(p Place, messages []Message) error {
 	return errors.Join(problems...)
 }
 
+// Pattern replaces what stands in braces in a regular expression.
+func (p Place) Pattern(text string) string {
+	return regexp.MustCompile(`\{[A-Za-z2]+\}`).ReplaceAllStringFunc(text, func(name string) string {
+		return regexp.QuoteMeta(p.Expand(name))
+	})
+}
+
 func (m Message) check(d Detail, p Place) error {
 	// SIPp writes line ends as they came.
 	text := strings.ReplaceAll(m.Text, "\r\n", "\n")
 	switch d.Key {
 	case Has, Not:
-		e, err := regexp.Compile("(?im)" + strings.NewReplacer(
-			"{number}", regexp.QuoteMeta(p.Number), "{peer}", regexp.QuoteMeta(p.Peer), "{host}", regexp.QuoteMeta(p.Host()),
-			"{digits}", p.Number[1:], "{peerdigits}", p.Peer[1:], "{port}", fmt.Sprint(p.Port), "{domain}", regexp.QuoteMeta(p.Domain),
-			"{gateway}", regexp.QuoteMeta(p.Gateway), "{far}", fmt.Sprint(p.Far), "{transport}", p.Transport,
-		).Replace(d.Text))
+		e, err := regexp.Compile("(?im)" + p.Pattern(d.Text))
 		if err != nil {
 			return err
 		}

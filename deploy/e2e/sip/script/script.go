@@ -30,6 +30,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Scenario is one ladder.
@@ -45,6 +46,8 @@ type Scenario struct {
 	Trunk map[string]string
 	// Gateway is the one of several that it needs, empty for the usual one.
 	Gateway string
+	// Patience is how long what is waited for may take, 0 for the usual time.
+	Patience time.Duration
 	// Every retransmission is shown: SIPp hides none.
 	Raw   bool
 	Steps []Step
@@ -169,6 +172,10 @@ func (s *Scenario) line(n int, text string) error {
 		s.Gateway = rest
 	case "raw":
 		s.Raw = true
+	case "patience":
+		var err error
+		s.Patience, err = time.ParseDuration(rest)
+		return err
 	case "trunk":
 		key, value, ok := strings.Cut(rest, ": ")
 		if !ok {
@@ -183,7 +190,7 @@ func (s *Scenario) line(n int, text string) error {
 	case "app", "far", "far2":
 		s.Steps = append(s.Steps, Step{Line: n, Actor: words[0], Words: split(rest)})
 	default:
-		return fmt.Errorf("begins with none of item, on, gateway, raw, trunk, -->, <--, app, far")
+		return fmt.Errorf("begins with none of item, on, gateway, raw, patience, trunk, -->, <--, app, far")
 	}
 	return nil
 }

@@ -51,6 +51,8 @@ func (p Place) Expand(text string) string {
 		"{gateway}", p.Gateway, "{number}", p.Number, "{peer}", p.Peer, "{domain}", p.Domain,
 		"{digits}", strings.TrimPrefix(p.Number, "+"), "{peerdigits}", strings.TrimPrefix(p.Peer, "+"),
 		"{far}", fmt.Sprint(p.Far), "{far2}", fmt.Sprint(p.Far2), "{transport}", p.Transport, "{run}", p.Run,
+		"{TRANSPORT}", strings.ToUpper(p.Transport), "{fold}", "\n[$blank]", "{long}", strings.Repeat("0123456789", 140),
+		"{tail}", p.Number[min(5, len(p.Number)):],
 		"{remote}", "[$remote]", "{target}", "[$target]", "{rseq}", "[$rseq]",
 	).Replace(text)
 }
@@ -194,7 +196,7 @@ func (w *writer) send(s Step) {
 	}
 	kind, body := w.body(s)
 	for _, h := range s.All(Header) {
-		if strings.HasPrefix(h, "Content-Type:") {
+		if strings.HasPrefix(h, "Content-Type:") || strings.HasPrefix(h, "c:") {
 			kind = ""
 		}
 		lines = append(lines, w.p.Expand(h))
@@ -208,7 +210,13 @@ func (w *writer) send(s Step) {
 	} else {
 		lines = append(lines, "Content-Length: 0", "")
 	}
-	fmt.Fprintf(&w.out, "  <send><![CDATA[\n%s\n]]></send>\n", strings.Join(lines, "\n"))
+	text := strings.Join(lines, "\n")
+	if strings.Contains(text, "[$blank]") {
+		// SIPp takes blanks away from where lines begin.
+		w.variables = append(w.variables, "blank")
+		w.out.WriteString("  <nop><action><assignstr assign_to=\"blank\" value=\" \"/></action></nop>\n")
+	}
+	fmt.Fprintf(&w.out, "  <send><![CDATA[\n%s\n]]></send>\n", text)
 }
 
 func (w *writer) via(branch string) string {

@@ -58,6 +58,9 @@ func parse(text string) Message {
 		}
 		name, value, _ := strings.Cut(trimmed, ":")
 		name = textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name))
+		if long := compact[name]; long != "" {
+			name = long
+		}
 		m.Fields[name] = append(m.Fields[name], strings.TrimSpace(value))
 		if err != nil {
 			break
@@ -68,6 +71,9 @@ func parse(text string) Message {
 	m.Body = b.String()
 	return m
 }
+
+// compact forms of field names (RFC 3261 7.3.3), as far as they matter here.
+var compact = map[string]string{"V": "Via", "F": "From", "T": "To", "I": "Call-Id", "M": "Contact", "L": "Content-Length", "C": "Content-Type"}
 
 // Field is the first value of a field.
 func (m Message) Field(name string) string {

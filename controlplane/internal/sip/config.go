@@ -23,8 +23,9 @@ type Config struct {
 	Timers    Timers         `yaml:"timers" help:"protocol timers"`
 	UserAgent string         `yaml:"user_agent" help:"User-Agent and Server header; empty for none"`
 	// MaxCalls bounds the calls in this process.
-	MaxCalls   int `yaml:"max_calls" help:"calls at a time in this process; more are answered with 503, but emergency calls are always taken"`
-	MaxStreams int `yaml:"max_streams" help:"TCP and TLS connections at a time"`
+	MaxCalls     int `yaml:"max_calls" help:"calls at a time in this process; more are answered with 503, but emergency calls are always taken"`
+	RegisterRate int `yaml:"register_rate" help:"numbers registered anew per second after a restart, at most; they are spread over half of their lifetime otherwise"`
+	MaxStreams   int `yaml:"max_streams" help:"TCP and TLS connections at a time"`
 	// MaxPerSource bounds connections that others opened.
 	MaxPerSource int `yaml:"max_streams_per_source" help:"TCP and TLS connections at a time that one address may open"`
 }
@@ -87,6 +88,7 @@ func Default() Config {
 		Guard:        guard.Default(),
 		UserAgent:    "Isthmus",
 		MaxCalls:     20000,
+		RegisterRate: 100,
 		MaxStreams:   4096,
 		MaxPerSource: 256,
 	}
@@ -206,6 +208,9 @@ func (c Config) validateRest() error {
 	}
 	if c.MaxCalls < 1 {
 		return fmt.Errorf("sip.max_calls: must be at least 1")
+	}
+	if c.RegisterRate < 1 {
+		return fmt.Errorf("sip.register_rate: must be at least 1")
 	}
 	if c.MaxStreams < 1 {
 		return fmt.Errorf("sip.max_streams: must be at least 1")

@@ -93,6 +93,10 @@ func (h *handler) Request(in tap.Inbound, req *sip.Request, tx *transaction.Serv
 		n.refuse(tx, 481, "")
 		return
 	}
+	if req.Method == sip.NOTIFY && n.watched(sipID) {
+		n.notify(req, tx)
+		return
+	}
 	if to != "" {
 		c := n.byLocal(sipID, to)
 		if c == nil {

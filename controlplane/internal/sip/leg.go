@@ -51,7 +51,9 @@ func (n *Network) offering(t *trunk.Trunk, in gateway.Invite, emergency bool) (*
 		Trunk: t.Name, Number: string(in.Number), Contact: contact, Secure: t.SIPS,
 	}}
 	if t.Mode == trunk.ModeRegister {
-		o.dialog.Routes = n.registrar.ServiceRoute(t.Name, in.Number)
+		profile := n.registrar.Profile(t.Name, in.Number)
+		o.dialog.Routes, o.dialog.Flow = profile.ServiceRoute, profile.Outbound
+		fields = t.Associate(fields, in.Number, profile.Associated)
 	}
 	for _, f := range fields {
 		o.fields = append(o.fields, dialog.Field{Name: f[0], Value: f[1]})
@@ -68,7 +70,7 @@ func (n *Network) offering(t *trunk.Trunk, in gateway.Invite, emergency bool) (*
 // dress puts on what the leg's trunk decides.
 func (l leg) dress(d *dialog.State) {
 	d.LocalURI, d.RemoteURI, d.Target, d.Routes = l.dialog.LocalURI, l.dialog.RemoteURI, l.dialog.Target, l.dialog.Routes
-	d.Trunk, d.Number, d.Contact, d.Secure = l.dialog.Trunk, l.dialog.Number, l.dialog.Contact, l.dialog.Secure
+	d.Trunk, d.Number, d.Contact, d.Secure, d.Flow = l.dialog.Trunk, l.dialog.Number, l.dialog.Contact, l.dialog.Secure, l.dialog.Flow
 	d.Network = l.target.Network
 }
 

@@ -72,6 +72,10 @@ type Network struct {
 	labels map[string]call.Number
 	// accounts are their digest sessions.
 	accounts map[string]*digest.Session
+	// watches and watching are the subscriptions to reg events, by number and by
+	// Call-ID.
+	watches  map[watchKey]*watch
+	watching map[string]*watch
 	// finding holds requests that wait for FindDialog.
 	finding map[string][]pending
 	timers  map[*time.Timer]struct{}
@@ -88,7 +92,8 @@ func New(cfg Config, deps Deps) (*Network, error) {
 	n := &Network{
 		cfg: cfg, log: deps.Logger, tracer: deps.Tracer, rand: deps.Rand, now: deps.Now, events: deps.Events,
 		calls: map[string]*liveCall{}, local: map[string]*liveCall{}, incoming: map[string]*liveCall{},
-		labels: map[string]call.Number{}, accounts: map[string]*digest.Session{}, finding: map[string][]pending{}, timers: map[*time.Timer]struct{}{},
+		labels: map[string]call.Number{}, accounts: map[string]*digest.Session{},
+		watches: map[watchKey]*watch{}, watching: map[string]*watch{}, finding: map[string][]pending{}, timers: map[*time.Timer]struct{}{},
 	}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)

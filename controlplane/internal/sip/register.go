@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+	"github.com/google/uuid"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/gateway"
@@ -31,6 +32,19 @@ func (n *Network) Register(ctx context.Context, a gateway.Account) error {
 // Deregister ends what Register began.
 func (n *Network) Deregister(ctx context.Context, registrationID string) error {
 	return n.registrar.Deregister(ctx, registrationID)
+}
+
+// Keep goes on with the registrations of an earlier process. Their REGISTERs are
+// spread, so that a restart is no storm for the registrar: at most RegisterRate a
+// second on average, and all within half of the lifetime that is asked for.
+func (n *Network) Keep(accounts []gateway.Account) {
+	window := time.Duration(len(accounts)) * time.Second / time.Duration(n.cfg.RegisterRate)
+	for _, a := range accounts {
+		if t := n.set().Account(a.Tenant, a.Number); t != nil {
+			spread := max(min(window, t.Expires/2), time.Millisecond)
+			n.registrar.Keep(a.RegistrationID, t, a.Number, time.Duration(n.rand(int(spread/time.Millisecond)))*time.Millisecond)
+		}
+	}
 }
 
 func (n *Network) bindingLost(a gateway.Account, description string) {
@@ -105,10 +119,20 @@ func (h *registering) Register(r registrar.Request, result func(registrar.Answer
 		return
 	}
 	req := out.req
-	out.contact, out.contactParams = true, ";expires="+strconv.FormatUint(uint64(r.Expires), 10)
+	expires := strconv.FormatUint(uint64(r.Expires), 10)
+	supported := "path"
+	out.contact = true
+	if t.Outbound {
+		out.contactParams = `;+sip.instance="<` + instance(t.Name, r.Number) + `>";reg-id=1`
+		supported += ", outbound"
+	}
+	out.contactParams += ";expires=" + expires
 	req.AppendHeader(sip.NewHeader("Contact", ""))
-	req.AppendHeader(sip.NewHeader("Expires", strconv.FormatUint(uint64(r.Expires), 10)))
-	req.AppendHeader(sip.NewHeader("Supported", "path"))
+	req.AppendHeader(sip.NewHeader("Expires", expires))
+	req.AppendHeader(sip.NewHeader("Supported", supported))
+	for _, f := range access(t) {
+		req.AppendHeader(sip.NewHeader(f.Name, f.Value))
+	}
 	for _, f := range auth.Fields("REGISTER", req.Recipient.String()) {
 		req.AppendHeader(f)
 	}
@@ -122,7 +146,9 @@ func (h *registering) Register(r registrar.Request, result func(registrar.Answer
 			result(registrar.Answer{Challenged: true})
 		default:
 			auth.Accepted()
-			result(registered(res.Response, r.Number))
+			a := registered(res.Response, r.Number)
+			a.Events = a.Events || t.RegEvent
+			result(a)
 		}
 	})
 }
@@ -148,10 +174,32 @@ func registered(res *sip.Response, number call.Number) registrar.Answer {
 	if s, ok := header.Number(header.First(res, "Retry-After")); ok {
 		a.RetryAfter = time.Duration(min(s, 3600)) * time.Second
 	}
-	for _, v := range header.List(res, "Service-Route") {
-		if _, uri, _, ok := header.NameAddr(v); ok && sipURI(uri) {
-			a.ServiceRoute = append(a.ServiceRoute, uri)
+	a.ServiceRoute = uris(res, "Service-Route")
+	a.Associated = uris(res, "P-Associated-URI")
+	a.Outbound = header.Has(res, "Require", "outbound")
+	a.Events = header.Has(res, "Allow-Events", "reg")
+	return a
+}
+
+// uris of a list field, as far as they are SIP or tel.
+func uris(m sip.Message, name string) []string {
+	var out []string
+	for _, v := range kept(m, name) {
+		_, uri, _, ok := header.NameAddr(v)
+		scheme, _, _ := strings.Cut(strings.ToLower(uri), ":")
+		if ok && (scheme == "sip" || scheme == "sips" || scheme == "tel") {
+			out = append(out, uri)
 		}
 	}
-	return a
+	return out
+}
+
+// instances is the name space of instance identifiers.
+var instances = uuid.MustParse("5d0b2c1e-3f0c-4d44-9d2a-6b1f6d8a7c30")
+
+// instance names this gateway as the device of a number (RFC 5626 4.1): the same
+// after every restart and in every process, so that a registrar replaces a binding
+// instead of adding one.
+func instance(trunkName string, number call.Number) string {
+	return "urn:uuid:" + uuid.NewSHA1(instances, []byte(trunkName+"\x00"+string(number))).String()
 }

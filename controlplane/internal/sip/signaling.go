@@ -181,10 +181,16 @@ func (n *Network) boundary(t *trunk.Trunk) []dialog.Field {
 		out = append(out, dialog.Field{Name: "P-Charging-Vector",
 			Value: "icid-value=" + header.Quote(n.random(24)) + ";icid-generated-at=" + n.generatedAt(t)})
 	}
-	if t.AccessNetwork != "" {
+	return append(out, access(t)...)
+}
+
+// access says where the access of a call or a registration is.
+func access(t *trunk.Trunk) []dialog.Field {
+	var out []dialog.Field
+	if t.Trusted && t.AccessNetwork != "" {
 		out = append(out, dialog.Field{Name: "P-Access-Network-Info", Value: t.AccessNetwork})
 	}
-	if t.VisitedNetwork != "" && t.Mode == trunk.ModeTrunk {
+	if t.Trusted && t.VisitedNetwork != "" {
 		out = append(out, dialog.Field{Name: "P-Visited-Network-ID", Value: header.Quote(t.VisitedNetwork)})
 	}
 	return out

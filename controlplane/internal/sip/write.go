@@ -90,6 +90,8 @@ type outbound struct {
 	// contactParams follow the URI of the Contact.
 	contactParams string
 	secure        bool
+	// flow: the Contact belongs to the flow of a registration (RFC 5626 4.3).
+	flow bool
 }
 
 // request is the outbound on a route; a route without a listener is an error. first
@@ -104,7 +106,11 @@ func (o outbound) request(n *Network, r *tap.Route, first bool) (*sip.Request, e
 		req.RemoveHeader("Via")
 	}
 	if o.contact {
-		req.ReplaceHeader(sip.NewHeader("Contact", "<"+n.contact(o.user, o.secure, *r)+">"+o.contactParams))
+		uri := n.contact(o.user, o.secure, *r)
+		if o.flow {
+			uri += ";ob"
+		}
+		req.ReplaceHeader(sip.NewHeader("Contact", "<"+uri+">"+o.contactParams))
 	}
 	o.address(n, req, *r)
 	return req, nil
@@ -151,7 +157,7 @@ func (n *Network) build(method string, seq uint32, d dialog.State) (outbound, er
 	id := sip.CallIDHeader(d.CallID)
 	req.AppendHeader(&id)
 	req.AppendHeader(&sip.CSeqHeader{SeqNo: seq, MethodName: sip.RequestMethod(method)})
-	o := outbound{req: req, next: next, network: d.Network, user: d.Contact, secure: d.Secure, contact: method == "INVITE" || method == "UPDATE"}
+	o := outbound{req: req, next: next, network: d.Network, user: d.Contact, secure: d.Secure, flow: d.Flow, contact: method == "INVITE" || method == "UPDATE"}
 	if o.contact {
 		req.AppendHeader(sip.NewHeader("Contact", "")) // its place; the route makes it
 	}

@@ -42,6 +42,8 @@ type State struct {
 	Trunk   string `json:"trunk"`
 	Number  string `json:"number,omitempty"`
 	Contact string `json:"contact"`
+	// Flow: the Contact belongs to the flow of a registration (RFC 5626).
+	Flow    bool   `json:"flow,omitempty"`
 	Network string `json:"network"`
 	// Auth is the state of the digest challenges, kept for whoever sends.
 	Auth json.RawMessage `json:"auth,omitempty"`

@@ -1,13 +1,20 @@
 // Package registrar keeps numbers registered at the operator's registrar
-// (RFC 3261 10, Service-Route RFC 3608, instance RFC 5626): one binding per number
-// however many devices use it, refreshed at a random point between half and nine
-// tenths of its life, so that the refreshes of many numbers spread.
+// (RFC 3261 10, Service-Route RFC 3608, P-Associated-URI RFC 7315, instance RFC
+// 5626): one binding per number however many devices use it, refreshed at a random
+// point between half and nine tenths of its life, so that the refreshes of many
+// numbers spread.
 //
 //	      Register                      refused, or expired unrefreshed
 //	idle ─────────► registering ──200──► bound ──────────► lost: told once
-//	                    ▲                  │  ▲
-//	                    └── 423, digest    └──┘ refresh; after a failure again
-//	                                            and again until it expires
+//	 │                  ▲                  ▲ │  ▲
+//	 │                  └── 423, digest    │ └──┘ refresh; after a failure again
+//	 └─────────────────────────────────────┘      and again until it expires
+//	      Keep: a binding of an earlier process, refreshed soon
+//
+// A registrar that offers its reg event (RFC 3680) is subscribed to while the
+// number is bound. When it says that the binding is gone, a deactivated or expired
+// one is registered anew at once, one on probation later, a rejected or
+// unregistered one is lost.
 //
 // Deregister of the last device sends Expires: 0. A binding has timers, no
 // goroutine.
@@ -49,8 +56,13 @@ type Answer struct {
 	Expires    uint32
 	MinExpires uint32
 	RetryAfter time.Duration
-	// ServiceRoute URIs for calls of the number.
-	ServiceRoute []string
+	// ServiceRoute URIs for calls of the number, Associated URIs that it may
+	// call itself.
+	ServiceRoute, Associated []string
+	// Outbound: the registrar keeps flows (RFC 5626).
+	Outbound bool
+	// Events: the registrar offers its reg event.
+	Events bool
 }
 
 // Transport sends REGISTER requests. result is called once, on any goroutine.
@@ -60,6 +72,10 @@ type Transport interface {
 	Forget(callID string)
 	// NewID makes the Call-ID and tag of a binding.
 	NewID(n call.Number) (callID, tag string)
+	// Watch subscribes to the registrar's reg event for a number, whose news go
+	// to Notified, until Unwatch.
+	Watch(t *trunk.Trunk, n call.Number)
+	Unwatch(t *trunk.Trunk, n call.Number)
 	// After runs f once after d, unless the network closes before.
 	After(d time.Duration, f func()) (stop func())
 }
@@ -113,7 +129,8 @@ type binding struct {
 	seq     uint32
 	expires uint32 // asked for
 	until   time.Time
-	route   []string
+	profile Profile
+	watched bool
 	retries int
 	users   map[string]bool
 	waiters []chan error
@@ -146,17 +163,32 @@ func (r *Registrar) Count() int {
 	return n
 }
 
-// ServiceRoute of a number's binding.
-func (r *Registrar) ServiceRoute(trunkName string, n call.Number) []string {
-	r.mu.Lock()
-	b := r.bindings[key{trunkName, n}]
-	r.mu.Unlock()
+// Profile is what the registrar said about a binding, as far as calls use it. It is
+// not changed after it was handed out.
+type Profile struct {
+	// ServiceRoute URIs that requests outside of dialogs take.
+	ServiceRoute []string
+	// Associated URIs, the default identity first.
+	Associated []string
+	// Outbound: Contacts of calls say that they belong to the flow.
+	Outbound bool
+}
+
+// Profile of a number's binding; zero when there is none.
+func (r *Registrar) Profile(trunkName string, n call.Number) Profile {
+	b := r.binding(trunkName, n)
 	if b == nil {
-		return nil
+		return Profile{}
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return append([]string(nil), b.route...)
+	return b.profile
+}
+
+func (r *Registrar) binding(trunkName string, n call.Number) *binding {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.bindings[key{trunkName, n}]
 }
 
 // ByContact finds the number whose registered Contact has the user part.
@@ -202,9 +234,7 @@ func (r *Registrar) use(id string, t *trunk.Trunk, n call.Number) (*binding, cha
 		}
 		b := r.bindings[key{t.Name, n}]
 		if b == nil {
-			b = &binding{r: r, trunk: t, number: n, users: map[string]bool{}, expires: uint32(t.Expires / time.Second)}
-			b.callID, b.tag = r.cfg.Transport.NewID(n)
-			r.bindings[key{t.Name, n}] = b
+			b = r.add(t, n)
 		}
 		r.byID[id] = b
 		r.mu.Unlock()
@@ -212,6 +242,14 @@ func (r *Registrar) use(id string, t *trunk.Trunk, n call.Number) (*binding, cha
 			return b, w, nil
 		}
 	}
+}
+
+// add makes a binding. The caller holds the lock.
+func (r *Registrar) add(t *trunk.Trunk, n call.Number) *binding {
+	b := &binding{r: r, trunk: t, number: n, users: map[string]bool{}, expires: uint32(t.Expires / time.Second)}
+	b.callID, b.tag = r.cfg.Transport.NewID(n)
+	r.bindings[key{t.Name, n}] = b
+	return b
 }
 
 // use is false for a binding that is gone.
@@ -355,7 +393,12 @@ func (b *binding) bound(a Answer) {
 	if life == 0 {
 		life = b.expires
 	}
-	b.state, b.retries, b.route = bound, 0, a.ServiceRoute
+	b.state, b.retries = bound, 0
+	b.profile = Profile{ServiceRoute: a.ServiceRoute, Associated: a.Associated, Outbound: a.Outbound}
+	if a.Events && !b.watched {
+		b.watched = true
+		b.r.cfg.Transport.Watch(b.trunk, b.number)
+	}
 	whole := time.Duration(life) * time.Second
 	b.until = b.r.cfg.Now().Add(whole)
 	b.timer(whole/2 + whole*4/10*time.Duration(b.r.cfg.Rand(1001))/1000)
@@ -395,7 +438,13 @@ func (b *binding) failed(a Answer) {
 		b.timer(min(pause, left))
 		return
 	}
-	b.r.cfg.Logger.Warn("sip: a registration is lost", "number", b.number, "error", err)
+	b.lost(err.Error())
+}
+
+// lost tells every device that the binding is gone for good. The caller holds the
+// lock.
+func (b *binding) lost(description string) {
+	b.r.cfg.Logger.Warn("sip: a registration is lost", "number", b.number, "error", description)
 	users := make([]string, 0, len(b.users))
 	for id := range b.users {
 		users = append(users, id)
@@ -403,7 +452,7 @@ func (b *binding) failed(a Answer) {
 	b.forget()
 	b.r.cfg.Transport.After(0, func() {
 		for _, id := range users {
-			b.r.cfg.Lost(gateway.Account{RegistrationID: id, Tenant: b.trunk.Tenant, Number: b.number}, err.Error())
+			b.r.cfg.Lost(gateway.Account{RegistrationID: id, Tenant: b.trunk.Tenant, Number: b.number}, description)
 		}
 	})
 }
@@ -422,6 +471,10 @@ func outcome(a Answer) error {
 func (b *binding) forget() {
 	b.halt()
 	b.state = gone
+	if b.watched {
+		b.watched = false
+		b.r.cfg.Transport.Unwatch(b.trunk, b.number)
+	}
 	users := b.users
 	b.users = map[string]bool{}
 	b.r.mu.Lock()

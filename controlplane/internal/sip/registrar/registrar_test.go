@@ -36,6 +36,16 @@ func (s *server) Register(r Request, result func(Answer)) {
 	time.AfterFunc(100*time.Millisecond, func() { result(a) })
 }
 func (s *server) Forget(string) {}
+func (s *server) Watch(_ *trunk.Trunk, n call.Number) {
+	s.mu.Lock()
+	s.log = append(s.log, "watch "+string(n))
+	s.mu.Unlock()
+}
+func (s *server) Unwatch(_ *trunk.Trunk, n call.Number) {
+	s.mu.Lock()
+	s.log = append(s.log, "unwatch "+string(n))
+	s.mu.Unlock()
+}
 func (s *server) NewID(call.Number) (string, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,7 +99,7 @@ func setup() *bundle {
 	b := &bundle{s: &server{start: time.Now(), answer: granted(3600)}}
 	b.trunk = trunk.NewSet([]trunk.Config{trunk.Config{Name: "t", Mode: trunk.ModeRegister, Registrar: "h:1", Expires: time.Hour}.Complete()}).All()[0]
 	source := rand.New(rand.NewPCG(3, 4))
-	b.r = New(Config{Transport: b.s, Retry: 4 * time.Second, Rand: source.IntN, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+	b.r = New(Config{Transport: b.s, Retry: 4 * time.Second, Rand: func(limit int) int { b.mu.Lock(); defer b.mu.Unlock(); return source.IntN(limit) }, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
 		Lost: func(a gateway.Account, text string) {
 			b.mu.Lock()
 			b.lost = append(b.lost, a.Tenant+" "+a.RegistrationID+" "+text)

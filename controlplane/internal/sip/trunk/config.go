@@ -56,12 +56,14 @@ type Config struct {
 	OptionsPing    time.Duration `yaml:"options_ping" help:"time between OPTIONS to each target; 0 for none"`
 	PingMisses     int           `yaml:"ping_misses" help:"unanswered OPTIONS after which a target is used last"`
 	Expires        time.Duration `yaml:"expires" help:"mode register: lifetime to ask for"`
+	Outbound       bool          `yaml:"outbound" help:"mode register: name the gateway's instance and flow in Contact (RFC 5626)"`
+	RegEvent       bool          `yaml:"reg_event" help:"mode register: subscribe to the registrar's reg event (RFC 3680) also if it does not offer it by Allow-Events"`
 	Emergency      bool          `yaml:"emergency" help:"emergency calls (urn:service:sos) take this trunk, and no other"`
 	Location       string        `yaml:"location" help:"calls that carry their caller's location, when it is known (RFC 6442): never, emergency or always"`
 	EarlyMedia     string        `yaml:"early_media" help:"media before the answer: any (what P-Early-Media of a trusted trunk does not forbid) or authorized (only what it allows)"`
 	Charging       bool          `yaml:"charging_vector" help:"send P-Charging-Vector with a charging identity of the gateway's own (RFC 7315)"`
 	AccessNetwork  string        `yaml:"access_network" help:"P-Access-Network-Info of calls and registrations, for instance IEEE-802.11; empty for none"`
-	VisitedNetwork string        `yaml:"visited_network" help:"P-Visited-Network-ID of calls (mode trunk) or registrations (mode register); empty for none"`
+	VisitedNetwork string        `yaml:"visited_network" help:"P-Visited-Network-ID of calls and registrations; empty for none"`
 	// ResourcePriority is one r-value of RFC 4412.
 	ResourcePriority string `yaml:"resource_priority" help:"Resource-Priority of emergency calls, for instance esnet.0 (RFC 7135); empty for none"`
 }
@@ -110,7 +112,7 @@ func Default() Config {
 		Trusted: true, Privacy: "id", Reliable: "supported",
 		SessionExpires: 30 * time.Minute, MinSE: 90 * time.Second, Digits: "dtmf-relay",
 		DeclineCode: 603, PingMisses: 3, Expires: time.Hour, Location: LocationEmergency,
-		EarlyMedia: EarlyMediaAny, Charging: true,
+		EarlyMedia: EarlyMediaAny, Charging: true, Outbound: true,
 		LargeRequests: "tcp",
 	}
 }

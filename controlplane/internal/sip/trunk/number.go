@@ -112,6 +112,28 @@ func (t *Trunk) identity(identity string, n call.Number, name string) (fields []
 	return fields
 }
 
+// Associate replaces the identity in the fields of Caller by the URI that the
+// registrar associates with the number (P-Associated-URI, RFC 7315): that is the one
+// it will accept.
+func (t *Trunk) Associate(fields [][2]string, n call.Number, associated []string) [][2]string {
+	for i, f := range fields {
+		if f[0] != "P-Preferred-Identity" && f[0] != "P-Asserted-Identity" {
+			continue
+		}
+		name, uri, _, ok := header.NameAddr(f[1])
+		if !ok || !strings.HasPrefix(uri, "sip:") {
+			continue
+		}
+		for _, a := range associated {
+			if number, ok := t.Address(a).Number(); ok && number == n && strings.HasPrefix(strings.ToLower(a), "sip") {
+				fields[i][1] = NameAddr(name, a)
+				break
+			}
+		}
+	}
+	return fields
+}
+
 // EmergencyURI is how an emergency call is addressed (RFC 5031): by the service
 // that is asked for, or urn:service:sos when the address is any other.
 func EmergencyURI(a call.Address) string {

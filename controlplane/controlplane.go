@@ -82,7 +82,7 @@ func New(ctx context.Context, c Config, d Deps) (_ *Plane, err error) {
 	if p.nodes, err = media.New(c.Nodes.Config, media.Deps{Logger: d.Logger, Metrics: d.Registry}); err != nil {
 		return nil, fmt.Errorf("nodes: %w", err)
 	}
-	if p.network, err = sip.New(c.SIP, sip.Deps{Tracer: tracer, Logger: d.Logger, Metrics: d.Registry}); err != nil {
+	if p.network, err = sip.New(c.SIP, sip.Deps{Tracer: tracer, Logger: d.Logger, Metrics: d.Registry, Accounts: p.store}); err != nil {
 		return nil, err
 	}
 	sinks, err := notify.NewGuard(c.Notify)

@@ -36,3 +36,6 @@ LIMIT sqlc.arg(most);
 
 -- name: CountRegistrations :one
 SELECT COUNT(*) FROM registrations WHERE expires_at > $1;
+
+-- name: RegistrationsAlive :many
+SELECT * FROM registrations WHERE expires_at > $1 ORDER BY created_at, id;

@@ -28,13 +28,15 @@ func (g *Gateway) takeDeviceAnswer(lc *liveCall, m *call.MediaSession, text stri
 
 // answerCore answers the network's offer, or makes the offer that an offerless
 // INVITE asks for, with what a device has accepted. Once said it stays.
-func (lc *liveCall) answerCore(b *BrowserLeg) (string, error) {
+func (lc *liveCall) answerCore(b *BrowserLeg) (string, error) { return lc.answerCoreWith(b.Codecs) }
+
+func (lc *liveCall) answerCoreWith(accepted []sdp.Codec) (string, error) {
 	core := lc.Media.Core
 	if core.SDP.Local != "" {
 		return core.SDP.Local, nil
 	}
 	if core.SDP.Remote == "" {
-		core.Offered = sdp.OneVoice(b.Codecs)
+		core.Offered = sdp.OneVoice(accepted)
 		lc.awaiting = true
 		return lc.coreOffer()
 	}
@@ -42,7 +44,7 @@ func (lc *liveCall) answerCore(b *BrowserLeg) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	core.Codecs = sdp.OneVoice(sdp.AnswerFor(remote.Codecs, b.Codecs))
+	core.Codecs = sdp.OneVoice(sdp.AnswerFor(remote.Codecs, accepted))
 	core.Receive = core.Codecs
 	core.Direction = remote.Direction.Answer(sdp.SendRecv)
 	return core.SDP.describe(func(id, version uint64) (string, error) {

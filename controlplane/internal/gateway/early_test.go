@@ -184,3 +184,39 @@ func TestSignalingIsKept(t *testing.T) {
 		}
 	})
 }
+
+// A caller with preconditions is answered before any device, which then rings with
+// the codec that was agreed on.
+func TestAnswerFirst(t *testing.T) {
+	play(t, nil, func(w *world) {
+		d := w.device(aliceNumber, "phone")
+		in := IncomingCall{
+			CallID: newID(), Tenant: call.DefaultTenant, Caller: bobNumber.Address(), Callee: aliceNumber.Address(),
+			SDP: coreOffer(sdp.SendRecv, pcma, pcmu, digits8), AnswerFirst: true, Dialog: dialogOf("x"),
+		}
+		w.net.mu.Lock()
+		w.net.calls[in.CallID] = &fakeCall{incoming: true, remoteSDP: in.SDP}
+		w.net.mu.Unlock()
+		w.g.Incoming(t.Context(), in)
+		w.did("Progress 183")
+		d.hears()
+		answered, err := sdp.ParseCore(w.offered(in.CallID))
+		if err != nil || len(sdp.OneVoice(answered.Codecs)) != len(answered.Codecs) {
+			t.Fatalf("answered %+v, %v", answered, err)
+		}
+		if _, err := w.g.Offered(t.Context(), in.CallID, coreOffer(sdp.SendRecv, pcma, pcmu, digits8)); err != nil {
+			t.Errorf("the caller's reservation is refused: %v", err)
+		}
+		w.g.Ready(t.Context(), in.CallID)
+		w.g.Ready(t.Context(), in.CallID)
+		m := d.invited()
+		offer, err := sdp.ParseWebRTC(m.Offer)
+		if err != nil || !offer.Codecs[0].Same(answered.Codecs[0]) || len(sdp.OneVoice(offer.Codecs)) != len(offer.Codecs) {
+			t.Errorf("the device is offered %+v, %v", offer.Codecs, err)
+		}
+		d.picksUp(m)
+		w.did("Accept")
+		w.ack(in.CallID, "")
+		d.hears("Connected")
+	})
+}

@@ -69,6 +69,15 @@ func (n *fakeNetwork) Register(_ context.Context, a Account) error {
 	return n.registerErr
 }
 
+func (n *fakeNetwork) Keep(accounts []Account) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, a := range accounts {
+		n.note("Keep %s", a.Number)
+		n.accounts[a.RegistrationID] = a
+	}
+}
+
 func (n *fakeNetwork) Deregister(_ context.Context, id string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

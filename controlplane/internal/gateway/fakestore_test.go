@@ -163,6 +163,10 @@ func (r fakeView) RegistrationsEnding(_ context.Context, t time.Time, limit int)
 	return out[:min(limit, len(out))], nil
 }
 
+func (r fakeView) RegistrationsAlive(_ context.Context, now time.Time) ([]call.Registration, error) {
+	return r.listRegistrations(func(g call.Registration) bool { return !g.Expired(now) }), nil
+}
+
 func (r fakeView) CountRegistrations(_ context.Context, now time.Time) (int, error) {
 	return len(r.listRegistrations(func(g call.Registration) bool { return !g.Expired(now) })), nil
 }

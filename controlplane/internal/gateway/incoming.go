@@ -53,22 +53,15 @@ func (g *Gateway) Incoming(ctx context.Context, in IncomingCall) {
 		refuse(call.CauseNoCapacity, err.Error())
 		return
 	}
-	var notices []notice
-	for _, m := range lc.sessions {
-		if m.Offer, err = lc.browserOffer(lc.leg(m.ID)); err != nil {
-			log.Error("describe an incoming call to a device", "error", err)
-			g.abandon(ctx, lc)
-			refuse(call.CauseMediaFailed, err.Error())
-			return
-		}
-		change := m.Change(call.Initial)
-		change.Offer = m.Offer
-		change.Reason = in.Signaling.Reason()
-		notices = append(notices, notice{m, call.SessionInvitation, change})
+	if in.AnswerFirst {
+		err = g.answerFirst(ctx, lc, in)
+	} else {
+		err = g.inviteDevices(ctx, lc)
 	}
-	if err := g.save(ctx, lc, notices...); err != nil {
+	if err != nil {
+		log.Error("prepare an incoming call", "error", err)
 		g.abandon(ctx, lc)
-		refuse(call.CauseMediaFailed, "the store failed")
+		refuse(call.CauseMediaFailed, err.Error())
 		return
 	}
 	g.metrics.calls.WithLabelValues(string(call.Termination)).Inc()
@@ -76,6 +69,59 @@ func (g *Gateway) Incoming(ctx context.Context, in IncomingCall) {
 	lc.await(g.config.RingTimeout, func() {
 		g.end(g.life, lc, call.CauseNoAnswer, call.NoAnswer, "no answer")
 	})
+}
+
+// inviteDevices offers the call to every device that it may ring.
+func (g *Gateway) inviteDevices(ctx context.Context, lc *liveCall) (err error) {
+	var notices []notice
+	for _, m := range lc.sessions {
+		if m.Offer, err = lc.browserOffer(lc.leg(m.ID)); err != nil {
+			return fmt.Errorf("describe the call to a device: %w", err)
+		}
+		change := m.Change(call.Initial)
+		change.Offer = m.Offer
+		change.Reason = lc.Signaling.Reason()
+		notices = append(notices, notice{m, call.SessionInvitation, change})
+	}
+	return g.save(ctx, lc, notices...)
+}
+
+// answerFirst answers the network's offer before any device has, with one codec that
+// all are then held to. The devices are invited when the caller is Ready.
+func (g *Gateway) answerFirst(ctx context.Context, lc *liveCall, in IncomingCall) error {
+	for i := range lc.Media.Browsers {
+		leg := &lc.Media.Browsers[i]
+		leg.Offered = sdp.OneVoice(leg.Offered)
+		leg.Codecs = leg.Offered // as good as accepted: every browser has them
+	}
+	text, err := lc.answerCoreWith(lc.Media.Browsers[0].Offered)
+	if err != nil {
+		return err
+	}
+	if err := g.apply(ctx, lc); err != nil {
+		return err
+	}
+	if err := g.save(ctx, lc); err != nil {
+		return err
+	}
+	lc.uninvited = true
+	return g.network.Progress(ctx, in.CallID, 183, text)
+}
+
+// Ready is told when a call that was answered first may ring.
+func (g *Gateway) Ready(ctx context.Context, callID string) {
+	lc, ok := g.lock(callID)
+	if !ok {
+		return
+	}
+	defer lc.mu.Unlock()
+	if !lc.uninvited || lc.leaving {
+		return
+	}
+	lc.uninvited = false
+	if err := g.inviteDevices(ctx, lc); err != nil {
+		g.end(ctx, lc, call.CauseMediaFailed, call.Failed, err.Error())
+	}
 }
 
 // reachable lists the registrations of a number whose devices can hear of a call.

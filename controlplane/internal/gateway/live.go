@@ -43,6 +43,8 @@ type liveCall struct {
 	unplugged bool
 	// changing: an offer of ours is under way in the dialog.
 	changing bool
+	// uninvited: the devices hear of the call when its caller is ready.
+	uninvited bool
 	// owed: a new offer of the calling device has not been passed on yet.
 	owed bool
 	// awaiting: our offer went out in a 2xx, its answer comes with the ACK.

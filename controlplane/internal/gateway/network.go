@@ -18,6 +18,9 @@ type Network interface {
 	// It is a no-op for numbers that are routed to the gateway anyway.
 	Register(ctx context.Context, a Account) error
 	Deregister(ctx context.Context, registrationID string) error
+	// Keep goes on with what an earlier process made by Register. It returns at
+	// once; a number that cannot be kept is told as BindingLost.
+	Keep(accounts []Account)
 
 	// Invite starts a call. It returns once the INVITE was handed to a
 	// transport; everything after that is an event. Errors: ErrNetworkDown,
@@ -125,6 +128,10 @@ type IncomingCall struct {
 	Signaling call.Signaling
 	// Emergency: an emergency service calls back (RFC 7090).
 	Emergency bool
+	// AnswerFirst: the caller reserves resources for what was agreed on, and its
+	// preconditions (RFC 3312) forbid to ring before Ready is told. The answer to
+	// the offer goes out with 183 at once.
+	AnswerFirst bool
 	// Dialog that an answer makes, so that nothing has to be learnt after it.
 	Dialog Dialog
 }
@@ -174,6 +181,8 @@ const (
 type NetworkEvents interface {
 	// Incoming is told of a new call; the adapter has answered 100.
 	Incoming(ctx context.Context, in IncomingCall)
+	// Ready: a call that had to be answered first may ring now.
+	Ready(ctx context.Context, callID string)
 	// Provisional: a 1xx response to our INVITE. 100 is not told, 199 only to
 	// say that the branch that was heard has gone and a.SDP is another's.
 	Provisional(ctx context.Context, callID string, a Answer)

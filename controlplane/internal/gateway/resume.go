@@ -8,14 +8,23 @@ import (
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
 )
 
-// Resume takes over what a process before this one left behind: confirmed calls
-// go on, calls that were being set up end with an event. It is called once the
-// network is up and before Run.
+// Resume takes over what a process before this one left behind: numbers stay
+// registered, confirmed calls go on, calls that were being set up end with an event.
+// It is called once the network is up and before Run.
 func (g *Gateway) Resume(ctx context.Context) error {
 	calls, err := g.store.Calls(ctx)
 	if err != nil {
 		return fmt.Errorf("list the calls in the store: %w", err)
 	}
+	registrations, err := g.store.RegistrationsAlive(ctx, g.now())
+	if err != nil {
+		return fmt.Errorf("list the registrations in the store: %w", err)
+	}
+	accounts := make([]Account, len(registrations))
+	for i, r := range registrations {
+		accounts[i] = Account{RegistrationID: r.ID, Tenant: r.Owner.Tenant, Number: r.Number()}
+	}
+	g.network.Keep(accounts)
 	var plans []MediaPlan
 	for _, c := range calls {
 		lc, err := g.adopt(ctx, c.ID)

@@ -28,6 +28,8 @@ type Reader interface {
 	// RegistrationsEnding lists up to limit registrations whose ExpiresAt is not
 	// after t, earliest first.
 	RegistrationsEnding(ctx context.Context, t time.Time, limit int) ([]call.Registration, error)
+	// RegistrationsAlive lists all that are unexpired, at start for instance.
+	RegistrationsAlive(ctx context.Context, now time.Time) ([]call.Registration, error)
 	CountRegistrations(ctx context.Context, now time.Time) (int, error)
 
 	Session(ctx context.Context, tenant, id string) (call.MediaSession, error)
@@ -108,6 +110,26 @@ type Store interface {
 	NewEpoch(ctx context.Context) (uint64, error)
 	// Ping answers an error when the store cannot serve.
 	Ping(ctx context.Context) error
+}
+
+// SIPAccount is a number's account at the registrar of a trunk, kept in the store
+// beside those of the configuration, so that accounts come and go while the gateway
+// runs.
+type SIPAccount struct {
+	Tenant string
+	Trunk  string
+	Number call.Number
+	// Username and Password of digest authentication; both non-empty.
+	Username string
+	Password string
+}
+
+// SIPAccounts is the store as the SIP network sees it.
+type SIPAccounts interface {
+	// SIPAccounts lists all accounts.
+	SIPAccounts(ctx context.Context) ([]SIPAccount, error)
+	// SIPAccountsOf lists those of a number, one for each trunk that has one.
+	SIPAccountsOf(ctx context.Context, tenant string, number call.Number) ([]SIPAccount, error)
 }
 
 // Delivery is an event on its way to a sink.

@@ -12,6 +12,7 @@ import (
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/gateway"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/dialog"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/digest"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/precondition"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/transaction"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/trunk"
 )
@@ -52,6 +53,10 @@ type liveCall struct {
 	waiters   map[dialog.Token]chan dialog.Done
 	lastToken dialog.Token
 	ackAuth   []sip.Header
+	// qos are the preconditions of the peer's newest description; unready: the
+	// call may not ring before they are met.
+	qos     precondition.Table
+	unready bool
 	// authorizedEarly: the network has said what early media may pass.
 	authorizedEarly bool
 
@@ -232,7 +237,9 @@ func (c *liveCall) request(req *sip.Request, tx *transaction.Server, remoteTag s
 	if tx != nil {
 		r.ID = c.server(tx)
 	}
+	told := c.reserved(r)
 	c.run(c.m.Request(r, remoteTag))
+	told()
 	if req.Method == sip.ACK {
 		for id, s := range c.reqs {
 			if s.Request.Method == sip.INVITE && s.Request.CSeq().SeqNo == r.Seq {

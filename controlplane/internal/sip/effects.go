@@ -12,6 +12,7 @@ import (
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/gateway"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/dialog"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/locate"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/precondition"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/transaction"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/trunk"
 )
@@ -119,6 +120,9 @@ func (c *liveCall) send(e dialog.Send) {
 		for _, f := range to.fields {
 			req.AppendHeader(sip.NewHeader(f.Name, f.Value))
 		}
+		if meetsPreconditions(to.trunk) && e.Body.Type == typeSDP {
+			e.Body.Content = precondition.Offer(e.Body.Content)
+		}
 		e.Body = to.location.enclose(e.Body)
 	}
 	if e.Method == "INVITE" || e.Method == "UPDATE" {
@@ -181,6 +185,12 @@ func (c *liveCall) supported() string {
 			s = ", " + s
 		}
 		s = "100rel" + s
+	}
+	if meetsPreconditions(c.trunk) {
+		if s != "" {
+			s += ", "
+		}
+		s += precondition.Tag
 	}
 	return s
 }
@@ -256,7 +266,7 @@ func (c *liveCall) respond(e dialog.Respond) {
 	for _, f := range e.Fields {
 		res.AppendHeader(sip.NewHeader(f.Name, f.Value))
 	}
-	setBody(res, e.Body)
+	setBody(res, c.reserve(res, tx.Request, e.Body))
 	tx.Respond(res)
 	if e.Code >= 200 && (method != sip.INVITE || e.Code >= 300) {
 		delete(c.reqs, e.Req)

@@ -73,6 +73,9 @@ func (l *listener) note(e event) {
 func (l *listener) Incoming(_ context.Context, in gateway.IncomingCall) {
 	l.note(event{kind: "incoming", callID: in.CallID, incoming: in})
 }
+func (l *listener) Ready(_ context.Context, id string) {
+	l.note(event{kind: "ready", callID: id})
+}
 func (l *listener) Provisional(_ context.Context, id string, a gateway.Answer) {
 	l.note(event{kind: "provisional", callID: id, answer: a})
 }
@@ -166,8 +169,9 @@ type bundle struct {
 	addr   string
 	cfg    Config
 	stop   func()
-	// metrics may be nil.
-	metrics prometheus.Registerer
+	// metrics and accounts may be nil.
+	metrics  prometheus.Registerer
+	accounts gateway.SIPAccounts
 }
 
 func setup(t *testing.T, network string, change ...func(*Config)) *bundle {
@@ -199,7 +203,7 @@ func testConfig() Config {
 
 func (b *bundle) start(t *testing.T) {
 	t.Helper()
-	n, err := New(b.cfg, Deps{Events: b.l, Tracer: b.ladder, Metrics: b.metrics})
+	n, err := New(b.cfg, Deps{Events: b.l, Tracer: b.ladder, Metrics: b.metrics, Accounts: b.accounts})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/dialog"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/guard"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/header"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/precondition"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/tap"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/transaction"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/trunk"
@@ -158,11 +159,17 @@ func (n *Network) refuse(tx *transaction.Server, code int, reason string, fields
 	tx.Respond(res)
 }
 
-// extensions that a request may require.
-func unsupported(req *sip.Request) []string {
+// unsupported are the extensions that a request of the trunk requires in vain.
+func unsupported(t *trunk.Trunk, req *sip.Request) []string {
 	var out []string
 	for _, v := range header.List(req, "Require") {
-		if !strings.EqualFold(v, "100rel") && !strings.EqualFold(v, "timer") {
+		switch strings.ToLower(v) {
+		case "100rel", "timer":
+		case precondition.Tag:
+			if !meetsPreconditions(t) {
+				out = append(out, v)
+			}
+		default:
 			out = append(out, v)
 		}
 	}
@@ -172,7 +179,7 @@ func unsupported(req *sip.Request) []string {
 // within passes a request to its call.
 func (n *Network) within(c *liveCall, req *sip.Request, tx *transaction.Server, remoteTag string) {
 	if tx != nil {
-		if u := unsupported(req); len(u) > 0 {
+		if u := unsupported(c.trunk, req); len(u) > 0 {
 			n.refuse(tx, 420, "extension", [2]string{"Unsupported", strings.Join(u, ", ")})
 			return
 		}
@@ -341,7 +348,7 @@ func (n *Network) incomingCall(in tap.Inbound, req *sip.Request, tx *transaction
 		n.refuse(tx, 416, "scheme")
 		return
 	}
-	if u := unsupported(req); len(u) > 0 {
+	if u := unsupported(t, req); len(u) > 0 {
 		n.refuse(tx, 420, "extension", [2]string{"Unsupported", strings.Join(u, ", ")})
 		return
 	}
@@ -354,6 +361,11 @@ func (n *Network) incomingCall(in tap.Inbound, req *sip.Request, tx *transaction
 	cfg := n.machineConfig(t, 1)
 	if dialog.TooSmall(cfg, r) {
 		n.refuse(tx, 422, "", [2]string{"Min-SE", minSE(cfg)})
+		return
+	}
+	table, refuse := n.refusesPreconditions(t, r)
+	if refuse {
+		n.refuse(tx, 580, "precondition")
 		return
 	}
 	called := callee(t, req)
@@ -376,6 +388,7 @@ func (n *Network) incomingCall(in tap.Inbound, req *sip.Request, tx *transaction
 	}
 	d.Secure = secure(req, d)
 	c := n.newCall(id, sipID, d.LocalTag, from, t, called.number())
+	c.qos, c.unready = table, !table.Met()
 	c.handedOver()
 	// The emergency service calls back (RFC 7090).
 	c.priority = t.Emergency && strings.EqualFold(header.First(req, "Priority"), "psap-callback")
@@ -407,6 +420,7 @@ func (n *Network) incomingCall(in tap.Inbound, req *sip.Request, tx *transaction
 		CallID: id, Tenant: t.Tenant, Caller: caller.address, CallerName: caller.name,
 		Callee: called.address, CalleeName: called.name, SDP: r.Body.Content, Dialog: c.stored(c.m.Dialog()),
 		Location: location, Signaling: signalingOf(t, req), Emergency: c.priority,
+		AnswerFirst: c.unready,
 	}
 	c.tell(func(ctx context.Context) { n.events.Incoming(ctx, call) })
 }

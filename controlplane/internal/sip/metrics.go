@@ -11,6 +11,7 @@ type metrics struct {
 	messages      *prometheus.CounterVec
 	rejected      *prometheus.CounterVec
 	registrations prometheus.GaugeFunc
+	granted       prometheus.CounterFunc
 	dialogs       prometheus.GaugeFunc
 	targetUp      *prometheus.GaugeVec
 	limited       *prometheus.CounterVec
@@ -45,6 +46,9 @@ func newMetrics(n *Network) *metrics {
 		registrations: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "isthmus_sip_registrations", Help: "Numbers registered with a registrar.",
 		}, func() float64 { return float64(n.registrar.Count()) }),
+		granted: prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "isthmus_sip_registers_total", Help: "REGISTER requests that a registrar has granted.",
+		}, func() float64 { return float64(n.registrar.Granted()) }),
 		dialogs: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "isthmus_sip_dialogs", Help: "Calls that this process holds, in set-up or confirmed.",
 		}, func() float64 { return float64(n.Calls()) }),
@@ -71,7 +75,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	if r == nil {
 		return nil
 	}
-	for _, c := range []prometheus.Collector{m.messages, m.rejected, m.registrations, m.dialogs, m.targetUp, m.limited, m.streams, m.trunkCalls, m.expiry, m.blocked} {
+	for _, c := range []prometheus.Collector{m.messages, m.rejected, m.registrations, m.granted, m.dialogs, m.targetUp, m.limited, m.streams, m.trunkCalls, m.expiry, m.blocked} {
 		if err := r.Register(c); err != nil {
 			return err
 		}

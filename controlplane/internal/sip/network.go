@@ -33,6 +33,8 @@ type Deps struct {
 	// use.
 	Rand func(limit int) int
 	Now  func() time.Time
+	// Accounts in the store; nil for none.
+	Accounts gateway.SIPAccounts
 }
 
 // Network is the operator's SIP network. It implements gateway.Network.
@@ -44,6 +46,7 @@ type Network struct {
 	rand      func(int) int
 	now       func() time.Time
 	events    gateway.NetworkEvents
+	stored    gateway.SIPAccounts
 	tap       *tap.Tap
 	tx        *transaction.Layer
 	locator   *locate.Locator
@@ -90,7 +93,7 @@ func New(cfg Config, deps Deps) (*Network, error) {
 		return nil, err
 	}
 	n := &Network{
-		cfg: cfg, log: deps.Logger, tracer: deps.Tracer, rand: deps.Rand, now: deps.Now, events: deps.Events,
+		cfg: cfg, log: deps.Logger, tracer: deps.Tracer, rand: deps.Rand, now: deps.Now, events: deps.Events, stored: deps.Accounts,
 		calls: map[string]*liveCall{}, local: map[string]*liveCall{}, incoming: map[string]*liveCall{},
 		labels: map[string]call.Number{}, accounts: map[string]*digest.Session{},
 		watches: map[watchKey]*watch{}, watching: map[string]*watch{}, finding: map[string][]pending{}, timers: map[*time.Timer]struct{}{},

@@ -13,6 +13,7 @@ import (
 // Invite starts a call. See gateway.Network.
 func (n *Network) Invite(ctx context.Context, in gateway.Invite) error {
 	emergency := in.Emergency || in.Receiver.Kind() == call.EmergencyService
+	n.learnAccount(ctx, in.Tenant, in.Number)
 	trunks := n.set().Route(in.Tenant, in.Number, in.Receiver, emergency)
 	if len(trunks) == 0 {
 		return &gateway.RejectedError{Signal: call.Signal{Code: 404, Phrase: "No trunk takes calls to this address", Q850: 3}}

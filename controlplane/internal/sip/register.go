@@ -22,6 +22,7 @@ import (
 
 // Register makes the number reachable. See gateway.Network.
 func (n *Network) Register(ctx context.Context, a gateway.Account) error {
+	n.learnAccount(ctx, a.Tenant, a.Number)
 	t := n.set().Account(a.Tenant, a.Number)
 	if t == nil {
 		return nil
@@ -38,6 +39,7 @@ func (n *Network) Deregister(ctx context.Context, registrationID string) error {
 // spread, so that a restart is no storm for the registrar: at most RegisterRate a
 // second on average, and all within half of the lifetime that is asked for.
 func (n *Network) Keep(accounts []gateway.Account) {
+	n.loadAccounts(n.ctx)
 	window := time.Duration(len(accounts)) * time.Second / time.Duration(n.cfg.RegisterRate)
 	for _, a := range accounts {
 		if t := n.set().Account(a.Tenant, a.Number); t != nil {
@@ -143,6 +145,8 @@ func (h *registering) Register(r registrar.Request, result func(registrar.Answer
 			result(registrar.Answer{Err: res.Err, Timeout: errors.Is(res.Err, transaction.ErrTimeout)})
 		case res.Response.StatusCode < 200:
 		case (res.Response.StatusCode == 401 || res.Response.StatusCode == 407) && auth.Challenge(req, res.Response):
+			result(registrar.Answer{Challenged: true})
+		case (res.Response.StatusCode == 401 || res.Response.StatusCode == 403 || res.Response.StatusCode == 407) && n.renewed(r.CallID, t, r.Number):
 			result(registrar.Answer{Challenged: true})
 		default:
 			auth.Accepted()

@@ -71,6 +71,12 @@ func (r reader) RegistrationsEnding(ctx context.Context, t time.Time, limit int)
 	return each(rows, r.registration, lookup(err, "registrations", "ending"))
 }
 
+// RegistrationsAlive lists the unexpired ones.
+func (r reader) RegistrationsAlive(ctx context.Context, now time.Time) ([]call.Registration, error) {
+	rows, err := r.q.RegistrationsAlive(ctx, micros(now))
+	return each(rows, r.registration, lookup(err, "registrations", "alive"))
+}
+
 // CountRegistrations counts the unexpired ones.
 func (r reader) CountRegistrations(ctx context.Context, now time.Time) (int, error) {
 	n, err := r.q.CountRegistrations(ctx, micros(now))

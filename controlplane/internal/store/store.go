@@ -70,6 +70,8 @@ var (
 	_ gateway.Outbox     = (*Store)(nil)
 	_ gateway.RelayStore = (*Store)(nil)
 	_ gateway.Tx         = (*tx)(nil)
+
+	_ gateway.SIPAccounts = (*Store)(nil)
 )
 
 // Open connects to the database, waiting for one that does not answer yet, brings

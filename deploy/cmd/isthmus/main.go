@@ -17,6 +17,7 @@ type cli struct {
 
 	Run     runCmd     `cmd:"" default:"withargs" help:"Start the gateway (the default)."`
 	Token   tokenCmd   `cmd:"" help:"Print an access token of the demo OAuth server."`
+	Account accountCmd `cmd:"" help:"Provision the SIP accounts of numbers that register with one each."`
 	Config  configCmd  `cmd:"" help:"Show the configuration."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }

@@ -62,12 +62,15 @@ func (g *Gateway) Start() { g.t.Helper(); g.run() }
 
 // Command runs a command of the program with the gateway's configuration and
 // answers what it prints.
-func (g *Gateway) Command(args ...string) string {
+func (g *Gateway) Command(args ...string) string { g.t.Helper(); return g.CommandWith("", args...) }
+
+// CommandWith is Command with something to read from standard input.
+func (g *Gateway) CommandWith(input string, args ...string) string {
 	g.t.Helper()
 	cmd := exec.Command(g.config.Path, append(args, "--config", g.config.Args[len(g.config.Args)-1])...)
 	cmd.Dir = g.config.Dir
 	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
+	cmd.Stdin, cmd.Stderr = strings.NewReader(input), &stderr
 	out, err := cmd.Output()
 	if err != nil {
 		g.t.Fatalf("isthmus %s: %v\n%s", strings.Join(args, " "), err, stderr.Bytes())

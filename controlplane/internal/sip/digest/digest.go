@@ -113,6 +113,9 @@ func NewSession(c Credentials, cnonce func() string) *Session {
 	return &Session{credentials: c, cnonce: cnonce}
 }
 
+// Has reports whether the session answers with the credentials.
+func (s *Session) Has(c Credentials) bool { return s != nil && s.credentials == c }
+
 // maxStales bounds the answers to a server that calls every nonce stale.
 const maxStales = 1
 

@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
@@ -96,6 +97,9 @@ type Config struct {
 type Registrar struct {
 	cfg Config
 
+	// granted counts the REGISTERs that a registrar has granted.
+	granted atomic.Int64
+
 	mu       sync.Mutex
 	closed   bool
 	bindings map[key]*binding
@@ -162,6 +166,9 @@ func (r *Registrar) Count() int {
 	}
 	return n
 }
+
+// Granted is how many REGISTERs a registrar has granted so far.
+func (r *Registrar) Granted() int64 { return r.granted.Load() }
 
 // Profile is what the registrar said about a binding, as far as calls use it. It is
 // not changed after it was handed out.
@@ -393,6 +400,7 @@ func (b *binding) bound(a Answer) {
 	if life == 0 {
 		life = b.expires
 	}
+	b.r.granted.Add(1)
 	b.state, b.retries = bound, 0
 	b.profile = Profile{ServiceRoute: a.ServiceRoute, Associated: a.Associated, Outbound: a.Outbound}
 	if a.Events && !b.watched {

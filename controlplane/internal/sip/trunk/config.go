@@ -61,6 +61,7 @@ type Config struct {
 	Emergency      bool          `yaml:"emergency" help:"emergency calls (urn:service:sos) take this trunk, and no other"`
 	Location       string        `yaml:"location" help:"calls that carry their caller's location, when it is known (RFC 6442): never, emergency or always"`
 	EarlyMedia     string        `yaml:"early_media" help:"media before the answer: any (what P-Early-Media of a trusted trunk does not forbid) or authorized (only what it allows)"`
+	Preconditions  string        `yaml:"preconditions" help:"quality-of-service preconditions (RFC 3312): refuse (420 or 580 when they are mandatory) or met (declare this side's reservation done)"`
 	Charging       bool          `yaml:"charging_vector" help:"send P-Charging-Vector with a charging identity of the gateway's own (RFC 7315)"`
 	AccessNetwork  string        `yaml:"access_network" help:"P-Access-Network-Info of calls and registrations, for instance IEEE-802.11; empty for none"`
 	VisitedNetwork string        `yaml:"visited_network" help:"P-Visited-Network-ID of calls and registrations; empty for none"`
@@ -100,6 +101,9 @@ const (
 	LocationEmergency = "emergency"
 	LocationAlways    = "always"
 
+	PreconditionsRefuse = "refuse"
+	PreconditionsMet    = "met"
+
 	EarlyMediaAny        = "any"
 	EarlyMediaAuthorized = "authorized"
 )
@@ -112,7 +116,7 @@ func Default() Config {
 		Trusted: true, Privacy: "id", Reliable: "supported",
 		SessionExpires: 30 * time.Minute, MinSE: 90 * time.Second, Digits: "dtmf-relay",
 		DeclineCode: 603, PingMisses: 3, Expires: time.Hour, Location: LocationEmergency,
-		EarlyMedia: EarlyMediaAny, Charging: true, Outbound: true,
+		EarlyMedia: EarlyMediaAny, Preconditions: PreconditionsRefuse, Charging: true, Outbound: true,
 		LargeRequests: "tcp",
 	}
 }
@@ -149,6 +153,7 @@ func (c Config) Complete() Config {
 	str(&c.Location, d.Location)
 	str(&c.EarlyMedia, d.EarlyMedia)
 	str(&c.LargeRequests, d.LargeRequests)
+	str(&c.Preconditions, d.Preconditions)
 	if c.Identity == "" {
 		c.Identity = "asserted"
 		if c.Mode == ModeRegister {
@@ -215,6 +220,7 @@ func (c Config) Validate(key string) error {
 		oneOf("reliable", c.Reliable, "off", "supported", "required"),
 		oneOf("digits", c.Digits, "dtmf-relay", "dtmf"),
 		oneOf("early_media", c.EarlyMedia, EarlyMediaAny, EarlyMediaAuthorized),
+		oneOf("preconditions", c.Preconditions, PreconditionsRefuse, PreconditionsMet),
 		fieldText("access_network", c.AccessNetwork),
 		fieldText("visited_network", c.VisitedNetwork),
 		oneOf("location", c.Location, LocationNever, LocationEmergency, LocationAlways),

@@ -1,6 +1,7 @@
 package trunk
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -19,6 +20,8 @@ type Trunk struct {
 
 	mu       sync.Mutex
 	resolved []netip.Addr
+	// accounts are those that came after the configuration, by number.
+	accounts map[call.Number]Credentials
 }
 
 // Set is all trunks, and the routes to them.
@@ -58,7 +61,7 @@ func (s *Set) Inherit(old *Set) {
 		if o := old.ByName(t.Name); o != nil {
 			t.usage = o.usage
 			o.mu.Lock()
-			t.resolved = o.resolved
+			t.resolved, t.accounts = o.resolved, maps.Clone(o.accounts)
 			o.mu.Unlock()
 		}
 	}
@@ -130,11 +133,37 @@ func (t *Trunk) Allows(a netip.Addr, names []string) bool {
 
 // Credentials of a number: its own, or those for all.
 func (t *Trunk) CredentialsOf(n call.Number) (Credentials, bool) {
-	if c, ok := t.Credentials[string(n)]; ok {
+	if c, ok := t.own(n); ok {
 		return c, true
 	}
 	c, ok := t.Credentials["*"]
 	return c, ok
+}
+
+// own are the credentials of the number alone.
+func (t *Trunk) own(n call.Number) (Credentials, bool) {
+	if c, ok := t.Credentials[string(n)]; ok {
+		return c, true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c, ok := t.accounts[n]
+	return c, ok
+}
+
+// SetAccount gives a number credentials beside those of the configuration, which
+// come first; nil takes them back.
+func (t *Trunk) SetAccount(n call.Number, c *Credentials) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c == nil {
+		delete(t.accounts, n)
+		return
+	}
+	if t.accounts == nil {
+		t.accounts = map[call.Number]Credentials{}
+	}
+	t.accounts[n] = *c
 }
 
 // Account is the tenant's register-mode trunk that has an account for the number,
@@ -144,7 +173,7 @@ func (s *Set) Account(tenant string, n call.Number) *Trunk {
 		if t.Mode != ModeRegister || t.Tenant != tenant {
 			continue
 		}
-		if _, ok := t.Credentials[string(n)]; ok {
+		if _, ok := t.own(n); ok {
 			return t
 		}
 	}

@@ -66,6 +66,13 @@ type RelayEvent struct {
 	Data       []byte
 }
 
+type SIPAccount struct {
+	Tenant string
+	Trunk  string
+	Number string
+	Data   []byte
+}
+
 type Subscription struct {
 	Tenant         string
 	ID             string

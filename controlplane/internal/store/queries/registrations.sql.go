@@ -87,6 +87,43 @@ func (q *Queries) Registration(ctx context.Context, tenant string, iD string) (R
 	return i, err
 }
 
+const registrationsAlive = `-- name: RegistrationsAlive :many
+SELECT tenant, id, issuer, client_id, subject, device_id, created_at, expires_at, version FROM registrations WHERE expires_at > $1 ORDER BY created_at, id
+`
+
+func (q *Queries) RegistrationsAlive(ctx context.Context, expiresAt int64) ([]Registration, error) {
+	rows, err := q.db.QueryContext(ctx, registrationsAlive, expiresAt)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Registration
+	for rows.Next() {
+		var i Registration
+		if err := rows.Scan(
+			&i.Tenant,
+			&i.ID,
+			&i.Issuer,
+			&i.ClientID,
+			&i.Subject,
+			&i.DeviceID,
+			&i.CreatedAt,
+			&i.ExpiresAt,
+			&i.Version,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const registrationsByDevice = `-- name: RegistrationsByDevice :many
 SELECT tenant, id, issuer, client_id, subject, device_id, created_at, expires_at, version FROM registrations
 WHERE tenant = $1 AND device_id = $2

@@ -3,12 +3,13 @@
 GO       ?= go
 TOOL     := $(GO) tool -modfile=$(CURDIR)/deploy/tools/tools.mod
 RUN      ?=
+BENCH    ?=
 TESTARGS ?=
 PACKAGES ?= ./...
 
 export GOFLAGS := -buildvcs=false $(GOFLAGS)
 
-.PHONY: run build test peers bench generate checkgenerate lint clean
+.PHONY: run build test peers bench bench-media generate checkgenerate lint clean
 
 # The all-in-one: both planes, a demo OAuth server, a simulated telco network and
 # a softphone. RUN="--config my.yaml" passes flags on.
@@ -17,7 +18,7 @@ run:
 	bin/isthmus run $(RUN)
 
 build:
-	CGO_ENABLED=0 $(GO) build -o bin/ ./deploy/cmd/isthmus ./controlplane/cmd/controlplane ./mediaplane/cmd/mediaplane
+	CGO_ENABLED=0 $(GO) build -o bin/ ./deploy/cmd/isthmus ./controlplane/cmd/controlplane ./mediaplane/cmd/mediaplane ./loadtest/cmd/loadtest
 
 # Installs the peers that the tests talk to, then runs every test. Those with
 # browsers and real peers come one package after the other: they are timed by
@@ -34,6 +35,12 @@ bench: SHELL := /bin/bash
 bench:
 	@set -o pipefail; $(GO) test -run '^$$' -bench . -benchmem $(PACKAGES) | \
 		sed -uE -e '/^(\?|ok|PASS|goos|goarch|cpu)/d' -e '/^Benchmark.*(_ms|\/s|\/call|\/device)/ s/\t */\n\t/g'
+
+# Measures rtpengine in user space and the node's engines beside each other, as
+# root, for about 15 minutes. BENCH=--short tries it; see bin/loadtest bench --help.
+bench-media: peers
+	CGO_ENABLED=0 $(GO) build -o bin/ ./loadtest/cmd/loadtest ./mediaplane/cmd/mediaplane
+	bin/loadtest bench $(BENCH)
 
 # Everything that is generated and committed. Without clang-19 the BPF object stays
 # as it is.

@@ -21,6 +21,8 @@ need firefox-esr firefox-esr
 need '/usr/lib/postgresql/*/bin/initdb' postgresql
 need ip iproute2
 need ethtool ethtool
+need rtpengine rtpengine-daemon
+need ethtool ethtool
 need curl curl
 need jq jq
 

@@ -104,7 +104,9 @@ var rules = []rule{
 	{"mediaplane/internal/rpc", []string{"mediaplane/internal/rpc", "mediaplane/internal/session", "proto/gen"}},
 	{"mediaplane", []string{"mediaplane/internal", "proto/gen"}},
 
-	{"loadtest", []string{"loadtest"}},
+	{"loadtest/cmd", []string{"loadtest", "deploy/boot"}},
+	{"loadtest/telco", []string{"loadtest/telco", "loadtest/tone"}},
+	{"loadtest", []string{"loadtest", "proto/gen"}},
 	{"deploy/cmd/isthmus", []string{"controlplane", "mediaplane", "loadtest/telco", "deploy/boot", "deploy/devoauth", "deploy/softphone", "deploy/allinone"}},
 	{"deploy/allinone", []string{"controlplane", "mediaplane", "loadtest/telco", "deploy/boot", "deploy/devoauth", "deploy/softphone", "deploy/allinone"}},
 	{"deploy/boot", nil},

@@ -1,0 +1,21 @@
+// Command loadtest loads media targets and measures what comes back.
+package main
+
+import (
+	"context"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/isthmus-gateway/isthmus/deploy/boot"
+)
+
+type cli struct {
+	Bench benchCommand `cmd:"" help:"Measure rtpengine and the engines of a media node beside each other on this machine."`
+}
+
+func main() {
+	ctx, stop := boot.Signals()
+	defer stop()
+	c := kong.Parse(&cli{}, kong.Name("loadtest"), kong.BindTo(ctx, (*context.Context)(nil)))
+	c.FatalIfErrorf(c.Run())
+}

@@ -1,0 +1,3 @@
+package liveframe
+
+//go:generate ./generate.sh

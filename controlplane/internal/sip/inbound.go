@@ -124,6 +124,10 @@ func (h *handler) Request(in tap.Inbound, req *sip.Request, tx *transaction.Serv
 	case sip.INVITE:
 		n.incomingCall(in, req, tx, t)
 	case sip.OPTIONS:
+		if u := unsupported(t, req); len(u) > 0 {
+			n.refuse(tx, 420, "extension", [2]string{"Unsupported", strings.Join(u, ", ")})
+			return
+		}
 		res := n.reply(req, 200, "", n.random(12))
 		for _, f := range [][2]string{{"Allow", allowed}, {"Accept", accepted}, {"Supported", "100rel, timer"}} {
 			res.AppendHeader(sip.NewHeader(f[0], f[1]))
@@ -368,6 +372,10 @@ func (n *Network) incomingCall(in tap.Inbound, req *sip.Request, tx *transaction
 		n.refuse(tx, 580, "precondition")
 		return
 	}
+	if !acceptsSDP(req) {
+		n.refuse(tx, 406, "accept")
+		return
+	}
 	called := callee(t, req)
 	if called.address.IsZero() {
 		n.refuse(tx, 404, "")
@@ -423,6 +431,19 @@ func (n *Network) incomingCall(in tap.Inbound, req *sip.Request, tx *transaction
 		AnswerFirst: c.unready,
 	}
 	c.tell(func(ctx context.Context) { n.events.Incoming(ctx, call) })
+}
+
+// acceptsSDP tells whether a caller can take an answer (RFC 3261 20.1).
+func acceptsSDP(req *sip.Request) bool {
+	accept := header.List(req, "Accept")
+	for _, v := range accept {
+		kind, _ := header.Params(v)
+		switch strings.ToLower(kind) {
+		case "application/sdp", "application/*", "*/*":
+			return true
+		}
+	}
+	return len(accept) == 0
 }
 
 // secure tells whether a dialog must stay on TLS (RFC 3261 12.1.1).

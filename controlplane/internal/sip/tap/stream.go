@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -29,6 +30,8 @@ type outgoing struct {
 	// fresh: the stream was dialled for this message, or it has been moved to
 	// another stream already: when it fails there is no other try.
 	fresh bool
+	// last: nothing follows, the peer is told so.
+	last bool
 }
 
 // stream is one connection, accepted or to be dialled. A writer goroutine keeps
@@ -383,6 +386,12 @@ func (s *stream) write() error {
 			defer s.mu.Unlock()
 			return s.err
 		}
+		if o.last {
+			if c, ok := s.conn.(interface{ CloseWrite() error }); ok {
+				_ = c.CloseWrite()
+			}
+			continue
+		}
 		_ = s.conn.SetWriteDeadline(time.Now().Add(s.t.cfg.WriteTimeout))
 		if _, err := s.conn.Write([]byte(o.text)); err != nil {
 			err = fmt.Errorf("cannot send to %s: %w", s, err)
@@ -439,7 +448,7 @@ func (s *stream) read() {
 			if problem != nil {
 				// Without a boundary the rest cannot be read.
 				s.t.refuse(buf, problem, in)
-				s.close(problem)
+				s.part(problem)
 				return
 			}
 			if length == 0 {
@@ -453,6 +462,20 @@ func (s *stream) read() {
 			buf, begun = nil, time.Time{} // let a large message's memory go
 		}
 	}
+}
+
+// farewell bounds how long the end of a peer's stream is awaited.
+const farewell = time.Second
+
+// part ends a stream after all that is queued for it. What the peer still sends is
+// read and dropped: closing on it would reset the connection, and the peer would
+// not see the last answer.
+func (s *stream) part(problem error) {
+	if s.enqueue(outgoing{last: true, fresh: true}) == nil {
+		_ = s.conn.SetReadDeadline(time.Now().Add(farewell))
+		_, _ = io.CopyN(io.Discard, s.conn, 1<<20)
+	}
+	s.close(problem)
 }
 
 // deadline of the next read: idle streams may wait longer than half a message.

@@ -22,7 +22,7 @@ const MaxSize = 65535
 // Problem is why a message was not accepted.
 type Problem struct {
 	// Reason is a label: "start_line", "missing_header", "duplicate_header",
-	// "content_length", "cseq", "via", "uri", "header", "version", "size".
+	// "content_length", "cseq", "via", "uri", "scheme", "header", "version", "size".
 	Reason string
 	// Code to answer a request with, 0 to drop.
 	Code   int
@@ -167,6 +167,10 @@ func (v *Parser) Message(raw []byte) (m sip.Message, problem *Problem) {
 	if problem := counts(m); problem != nil {
 		return nil, problem
 	}
+	tidy(m)
+	if problem := bareContact(raw[:headEnd(raw)]); problem != nil {
+		return nil, problem
+	}
 	if problem := common(m); problem != nil {
 		return nil, problem
 	}
@@ -174,6 +178,20 @@ func (v *Parser) Message(raw []byte) (m sip.Message, problem *Problem) {
 		return m, request(req)
 	}
 	return m, nil
+}
+
+// bareContact finds a Contact whose URI has a question mark but no angle brackets
+// (RFC 3261 20), which the parser reads as if it had them.
+func bareContact(head []byte) *Problem {
+	if bytes.IndexByte(head, '?') < 0 {
+		return nil
+	}
+	for name, value := range fields(head) {
+		if header.Canonical(name) == "contact" && strings.Contains(value, "?") && !strings.Contains(value, "<") {
+			return bad("uri", "Contact %q", clip(value))
+		}
+	}
+	return nil
 }
 
 func headEnd(raw []byte) int {
@@ -209,7 +227,29 @@ func startLine(raw []byte) *Problem {
 		}
 		return bad("start_line", "%q", clip(string(line)))
 	}
-	return uriSyntax("Request-URI", parts[1])
+	return requestURI(parts[1])
+}
+
+// schemes of the URIs that requests may be sent to.
+var schemes = map[string]bool{"sip": true, "sips": true, "tel": true, "urn": true}
+
+func requestURI(s string) *Problem {
+	if problem := uriSyntax("Request-URI", s); problem != nil {
+		return problem
+	}
+	scheme, rest, _ := strings.Cut(s, ":")
+	scheme = strings.ToLower(scheme)
+	if !schemes[scheme] {
+		return &Problem{Reason: "scheme", Code: 416, Phrase: "Unsupported URI Scheme", Detail: clip(s)}
+	}
+	// The user part may have a question mark, what follows the host is header
+	// fields, which do not belong there (RFC 3261 19.1.1).
+	if scheme == "sip" || scheme == "sips" {
+		if strings.Contains(rest[strings.LastIndexByte(rest, '@')+1:], "?") {
+			return bad("uri", "header fields in Request-URI %q", clip(s))
+		}
+	}
+	return nil
 }
 
 var known = map[string]bool{

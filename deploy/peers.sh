@@ -15,6 +15,8 @@ need llvm-strip-19 llvm-19
 need /usr/include/stdlib.h libc6-dev
 need kamailio kamailio
 need sipp sip-tester
+need '/usr/lib/*/kamailio/modules/tls.so' kamailio-tls-modules
+need dnsmasq dnsmasq-base
 need baresip baresip-core
 need chromium chromium
 need firefox-esr firefox-esr

@@ -27,6 +27,28 @@ type Authority struct {
 	Pool *x509.CertPool
 	// Pair is the server certificate.
 	Pair tls.Certificate
+
+	t      testing.TB
+	dir    string
+	cert   *x509.Certificate
+	key    *ecdsa.PrivateKey
+	serial int64
+}
+
+// Issue makes a certificate for the names, with its key, in files of that name; it
+// replaces those that there are.
+func (a *Authority) Issue(file string, names ...string) (certificate, key string) {
+	a.t.Helper()
+	a.serial++
+	private, cert := newCertificate(a.t, &x509.Certificate{
+		SerialNumber: big.NewInt(a.serial), Subject: pkix.Name{CommonName: file}, DNSNames: names,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}, a.cert, a.key)
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return writePEM(a.t, a.dir, file+".pem", "CERTIFICATE", cert.Raw), writePEM(a.t, a.dir, file+"-key.pem", "PRIVATE KEY", der)
 }
 
 // New makes an authority that lives as long as the test.
@@ -52,6 +74,7 @@ func New(t testing.TB) *Authority {
 		Key:         writePEM(t, dir, "server-key.pem", "PRIVATE KEY", private),
 		Pool:        x509.NewCertPool(),
 		Pair:        tls.Certificate{Certificate: [][]byte{server.Raw}, PrivateKey: key, Leaf: server},
+		t:           t, dir: dir, cert: ca, key: caKey, serial: 2,
 	}
 	a.Pool.AddCert(ca)
 	return a

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,6 +42,16 @@ type Gateway struct {
 	t      testing.TB
 	token  func(number string) string
 	config process.Config
+	// settings of a split gateway's control plane, which are in the directory.
+	settings Settings
+	dir      string
+}
+
+// Reload changes settings of the control plane of a split gateway while it runs.
+func (g *Gateway) Reload(more Settings) {
+	g.t.Helper()
+	g.settings.with(more).write(g.t, g.dir)
+	g.Control.Signal(syscall.SIGHUP)
 }
 
 // Token is an access token of a subscriber.

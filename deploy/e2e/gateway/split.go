@@ -95,6 +95,7 @@ func (c SplitConfig) Start(t testing.TB) *Split {
 		"store.dsn":             dsn,
 		"store.sealing_key":     base64.StdEncoding.EncodeToString(key),
 	}.with(c.Control)
+	s.settings, s.dir = settings, dir
 	s.config = process.Config{
 		Name: "controlplane", Path: program.Path(t, program.ControlPlane), Dir: dir,
 		Args: []string{"--config", settings.write(t, dir)},

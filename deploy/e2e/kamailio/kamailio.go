@@ -33,13 +33,22 @@ type Config struct {
 	Accounts []Account
 	// Algorithm of the digest, MD5 or SHA-256.
 	Algorithm string
+	// TLS is served and spoken beside UDP and TCP; nil for neither.
+	TLS *TLS
+}
+
+// TLS of a proxy: mutual, as both sides of a connection need a certificate of the
+// authority.
+type TLS struct {
+	Port                 int
+	Certificate, Key, CA string
 }
 
 // Route leads a number, as it stands in Request-URIs, to a peer.
 type Route struct {
 	Number    string
 	Address   string // host:port
-	Transport string // udp (empty) or tcp
+	Transport string // udp (empty), tcp or tls
 }
 
 // Account of a subscriber.
@@ -72,10 +81,17 @@ func Start(t testing.TB, c Config) *Proxy {
 	var out strings.Builder
 	err := configuration.Execute(&out, struct {
 		Config
-		Address, Domain string
-	}{c, fmt.Sprintf("127.0.0.1:%d", c.Port), Domain})
+		Address, Domain, Dir string
+	}{c, fmt.Sprintf("127.0.0.1:%d", c.Port), Domain, dir})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if c.TLS != nil {
+		profile := fmt.Sprintf("method = TLSv1.2+\nverify_certificate = yes\nrequire_certificate = yes\nprivate_key = %s\ncertificate = %s\nca_list = %s\n",
+			c.TLS.Key, c.TLS.Certificate, c.TLS.CA)
+		if err := os.WriteFile(filepath.Join(dir, "tls.cfg"), []byte("[server:default]\n"+profile+"\n[client:default]\n"+profile), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	file := filepath.Join(dir, "kamailio.cfg")
 	if err := os.WriteFile(file, []byte(out.String()), 0o600); err != nil {

@@ -101,6 +101,8 @@ func (l *Locator) numeric(q Query) string {
 		return "tls"
 	case q.Transport != "":
 		return q.Transport
+	case len(l.cfg.Networks) > 0 && !slices.Contains(l.cfg.Networks, "udp"):
+		return l.cfg.Networks[0]
 	}
 	return "udp"
 }

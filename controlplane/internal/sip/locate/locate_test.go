@@ -111,6 +111,7 @@ func TestLocate(t *testing.T) {
 		"address, TLS":                  {Query{Host: "192.0.2.7", Transport: "tls"}, Config{}, "tls 192.0.2.7:5061", ""},
 		"address, sips":                 {Query{Host: "192.0.2.7", Secure: true}, Config{}, "tls 192.0.2.7:5061", ""},
 		"IPv6 address":                  {Query{Host: "2001:db8::7", Port: 5062, Transport: "tcp"}, Config{}, "tcp [2001:db8::7]:5062", ""},
+		"address, TLS only served":      {Query{Host: "192.0.2.7"}, Config{Networks: []string{"tls"}}, "tls 192.0.2.7:5061", ""},
 		"port: no SRV":                  {Query{Host: "srv.example", Port: 5099}, Config{}, "udp 192.0.2.9:5099", ""},
 		"port and transport":            {Query{Host: "srv.example", Port: 5099, Transport: "tcp"}, Config{}, "tcp 192.0.2.9:5099", ""},
 		"NAPTR by order and preference": {Query{Host: "naptr.example"}, Config{IPv4: true}, "tls 192.0.2.1:5071, tcp 192.0.2.1:5070, udp 192.0.2.1:5060", ""},

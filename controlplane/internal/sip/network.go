@@ -123,7 +123,7 @@ func New(cfg Config, deps Deps) (*Network, error) {
 	n.tap, err = tap.Listen(tap.Config{
 		Listeners: listeners, DialTimeout: cfg.Timers.Dial, WriteTimeout: cfg.Timers.Dial, MessageTimeout: cfg.Timers.Message,
 		IdleTimeout: cfg.Timers.Idle, MaxStreams: cfg.MaxStreams, MaxPerSource: cfg.MaxPerSource, Logger: n.log, Client: n.client,
-	}, tap.Hooks{Message: n.receive, Sent: n.sent, Refused: n.refused, Admit: n.admit})
+	}, tap.Hooks{Message: n.receive, Sending: n.sending, Sent: n.sent, Refused: n.refused, Admit: n.admit})
 	if err != nil {
 		return nil, err
 	}

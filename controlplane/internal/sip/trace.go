@@ -77,19 +77,45 @@ func redact(text string) string {
 	return text
 }
 
-// sent is the tap's hook for what left.
-func (n *Network) sent(m sip.Message, text string, r tap.Route) {
-	local, remote := header.Tag(m.From().Params), header.Tag(m.To().Params)
-	if _, ok := m.(*sip.Response); ok {
-		local, remote = remote, local
-	}
+// sending is the tap's hook for what is about to leave.
+func (n *Network) sending(m sip.Message, text string, r tap.Route) {
+	local, remote := ownTags(m)
 	id, number := n.name(m.CallID().Value(), local, remote)
 	n.trace(m, text, false, r.Addr.String(), id, number)
+}
+
+// sent is the tap's hook for what has left, or could not.
+func (n *Network) sent(m sip.Message, r tap.Route, err error) {
+	local, remote := ownTags(m)
+	if err != nil {
+		id, number := n.name(m.CallID().Value(), local, remote)
+		n.unsent(m, r.Addr.String(), id, number, err)
+		return
+	}
 	if req, ok := m.(*sip.Request); ok && req.Method == sip.INVITE {
 		if c := n.byLocal(m.CallID().Value(), local); c != nil {
 			c.handedOver()
 		}
 	}
+}
+
+// unsent says of a message that was traced that it did not leave.
+func (n *Network) unsent(m sip.Message, peer, callID string, number call.Number, err error) {
+	n.log.Debug("sip: message could not be sent", "peer", peer, "message", label(m), "call", callID, "error", err)
+	if n.tracer == nil {
+		return
+	}
+	n.tracer.Trace(gateway.TraceEntry{Time: n.now(), From: gateway.ActorGateway, To: gateway.ActorGateway,
+		Number: number, CallID: callID, SIPCallID: m.CallID().Value(), Title: "not sent: " + label(m), Text: err.Error()})
+}
+
+// ownTags are the tags of this end and of the other in a message of ours.
+func ownTags(m sip.Message) (local, remote string) {
+	local, remote = header.Tag(m.From().Params), header.Tag(m.To().Params)
+	if _, ok := m.(*sip.Response); ok {
+		local, remote = remote, local
+	}
+	return local, remote
 }
 
 // name finds what a message belongs to: a call, or a registration's number.

@@ -392,16 +392,23 @@ func (s *stream) write() error {
 			}
 			continue
 		}
+		if o.m != nil {
+			s.t.hooks.Sending(o.m, o.text, o.route)
+		}
 		_ = s.conn.SetWriteDeadline(time.Now().Add(s.t.cfg.WriteTimeout))
-		if _, err := s.conn.Write([]byte(o.text)); err != nil {
+		_, err := s.conn.Write([]byte(o.text))
+		if err != nil {
 			err = fmt.Errorf("cannot send to %s: %w", s, err)
 			s.close(err)
-			s.t.missed(o, err)
-			return err
+		} else if o.m != nil {
+			s.note(o)
 		}
 		if o.m != nil {
-			s.note(o)
-			s.t.hooks.Sent(o.m, o.text, o.route)
+			s.t.hooks.Sent(o.m, o.route, err)
+		}
+		if err != nil {
+			s.t.missed(o, err)
+			return err
 		}
 	}
 }

@@ -124,13 +124,15 @@ type Route struct {
 }
 
 // Hooks are called by the tap. Message is called in wire order per socket and must
-// not block. Sent is told of every message that left, Refused of every one that
-// was not accepted (in.Message is nil), and answers whether the sender is to be told.
-// Admit is asked before anything of a source is read; nil admits
-// everybody.
+// not block. Sending is told of every message before it is written, so that
+// nothing that answers it can have arrived yet, and Sent when it was, or with why
+// it could not be. Refused is told of every message that was not accepted
+// (in.Message is nil), and answers whether the sender is to be told. Admit is asked
+// before anything of a source is read; nil admits everybody.
 type Hooks struct {
 	Message func(Inbound)
-	Sent    func(m sip.Message, text string, r Route)
+	Sending func(m sip.Message, text string, r Route)
+	Sent    func(m sip.Message, r Route, err error)
 	Refused func(p *validate.Problem, in Inbound) (answer bool)
 	Admit   func(from netip.Addr) bool
 }
@@ -404,13 +406,17 @@ func (t *Tap) writeUDP(r Route, m sip.Message, text string) error {
 	if conn.LocalAddr().(*net.UDPAddr).IP.To4() == nil && addr.Addr().Is4() {
 		addr = netip.AddrPortFrom(netip.AddrFrom16(addr.Addr().As16()), addr.Port())
 	}
-	if _, err := conn.WriteToUDPAddrPort([]byte(text), addr); err != nil {
-		return fmt.Errorf("cannot send to udp %s: %w", r.Addr, err)
+	if m != nil {
+		t.hooks.Sending(m, text, r)
+	}
+	_, err := conn.WriteToUDPAddrPort([]byte(text), addr)
+	if err != nil {
+		err = fmt.Errorf("cannot send to udp %s: %w", r.Addr, err)
 	}
 	if m != nil {
-		t.hooks.Sent(m, text, r)
+		t.hooks.Sent(m, r, err)
 	}
-	return nil
+	return err
 }
 
 // async runs f on a goroutine that Close waits for.

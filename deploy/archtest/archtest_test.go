@@ -107,11 +107,12 @@ var rules = []rule{
 	{"loadtest/cmd", []string{"loadtest", "deploy/boot"}},
 	{"loadtest/telco", []string{"loadtest/telco", "loadtest/tone"}},
 	{"loadtest", []string{"loadtest", "proto/gen"}},
-	{"deploy/cmd/isthmus", []string{"controlplane", "mediaplane", "loadtest/telco", "deploy/boot", "deploy/devoauth", "deploy/softphone", "deploy/allinone"}},
+	{"deploy/cmd/isthmus", []string{"controlplane", "mediaplane", "loadtest/telco", "deploy/boot", "deploy/devoauth", "deploy/softphone", "deploy/allinone", "deploy/ladder"}},
 	{"deploy/allinone", []string{"controlplane", "mediaplane", "loadtest/telco", "deploy/boot", "deploy/devoauth", "deploy/softphone", "deploy/allinone"}},
 	{"deploy/boot", nil},
 	{"deploy/devoauth", []string{"deploy/devoauth"}},
 	{"deploy/softphone", nil},
+	{"deploy/ladder", nil},
 	{"deploy/archtest", nil},
 	// Whoever copies an example takes nothing of the project along.
 	{"deploy/example", nil},

@@ -19,6 +19,7 @@ type cli struct {
 	Token   tokenCmd   `cmd:"" help:"Print an access token of the demo OAuth server."`
 	Account accountCmd `cmd:"" help:"Provision the SIP accounts of numbers that register with one each."`
 	Config  configCmd  `cmd:"" help:"Show the configuration."`
+	SIP     sipCmd     `cmd:"" name:"sip" help:"Look at the SIP side."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

@@ -18,6 +18,7 @@ need sipp sip-tester
 need '/usr/lib/*/kamailio/modules/tls.so' kamailio-tls-modules
 need dnsmasq dnsmasq-base
 need baresip baresip-core
+need linphonec linphone-cli
 need chromium chromium
 need firefox-esr firefox-esr
 need '/usr/lib/postgresql/*/bin/initdb' postgresql

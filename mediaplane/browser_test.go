@@ -69,6 +69,8 @@ func (k *track) write(p *rtp.Packet) error {
 type browserOptions struct {
 	profile dtls.SRTPProtectionProfile
 	codecs  []webrtc.RTPCodecParameters
+	// conn is the browser's socket; nil for one on loopback.
+	conn *net.UDPConn
 }
 
 func pcmu() webrtc.RTPCodecParameters {
@@ -90,8 +92,14 @@ func newBrowser(t *testing.T, o browserOptions) *browser {
 	if o.profile != 0 {
 		settings.SetSRTPProtectionProfiles(o.profile)
 	}
-	settings.SetIncludeLoopbackCandidate(true)
-	settings.SetIPFilter(func(ip net.IP) bool { return ip.IsLoopback() && ip.To4() != nil })
+	if o.conn != nil {
+		mux := webrtc.NewICEUDPMux(nil, o.conn)
+		t.Cleanup(func() { _ = mux.Close() })
+		settings.SetICEUDPMux(mux)
+	} else {
+		settings.SetIncludeLoopbackCandidate(true)
+		settings.SetIPFilter(func(ip net.IP) bool { return ip.IsLoopback() && ip.To4() != nil })
+	}
 	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
 	pc, err := webrtc.NewAPI(webrtc.WithMediaEngine(media), webrtc.WithSettingEngine(settings)).NewPeerConnection(webrtc.Configuration{})
 	if err != nil {

@@ -68,11 +68,17 @@ func webrtcOf(spec *mediav1.SessionSpec) *mediav1.WebRTCTransport {
 // the remote description when it comes.
 func dial(t *testing.T, n *node, role mediav1.DTLSRole, profile dtls.SRTPProtectionProfile) *call {
 	t.Helper()
-	c := &call{node: n, t: t, id: newIdentity(t), far: newFar(t), seq: 1000, ts: 50000}
+	return dialFrom(t, n, role, newFar(t), browserOptions{profile: profile})
+}
+
+// dialFrom sets up a call between a far end and a browser of one's own.
+func dialFrom(t *testing.T, n *node, role mediav1.DTLSRole, f *far, o browserOptions) *call {
+	t.Helper()
+	c := &call{node: n, t: t, id: newIdentity(t), far: f, seq: 1000, ts: 50000}
 	c.spec = baseSpec("s1", c.id, role)
 	state := n.apply(c.spec)
 
-	c.browser = newBrowser(t, browserOptions{profile: profile})
+	c.browser = newBrowser(t, o)
 	c.change(func(spec *mediav1.SessionSpec) {
 		w := webrtcOf(spec)
 		w.RemoteIce = c.browser.ice()

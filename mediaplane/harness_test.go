@@ -322,6 +322,10 @@ func newFar(t *testing.T) *far {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newFarOn(t, conn)
+}
+
+func newFarOn(t *testing.T, conn *net.UDPConn) *far {
 	t.Cleanup(func() { _ = conn.Close() })
 	return &far{t: t, conn: conn, seq: 65530, ts: 4294967000, ssrc: 0xfa12fa12}
 }

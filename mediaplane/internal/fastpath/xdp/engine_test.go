@@ -4,36 +4,23 @@ package xdp
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"testing"
-
-	"golang.org/x/sys/unix"
+	"time"
 
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/fastpath"
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/fastpath/xdptest"
 )
-
-func inNamespace(path string, f func()) error {
-	runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("enter %s: %w", path, err)
-	}
-	f()
-	return nil
-}
 
 // TestForward sends both directions of a call through the node's interfaces.
 func TestForward(t *testing.T) {
-	if !namespaced(t) {
+	if !xdptest.Namespaced(t) {
 		return
 	}
 	for _, attachment := range []Attachment{Native, Generic} {
@@ -44,7 +31,7 @@ func TestForward(t *testing.T) {
 }
 
 func forwarding(t *testing.T, attachment Attachment, family string) {
-	s := newSite(t)
+	s := xdptest.New(t)
 	e := openEngine(t, attachment)
 	addr := func(net, host int, v6 bool, port uint16) netip.AddrPort {
 		text := fmt.Sprintf("198.18.%d.%d", net, host)
@@ -56,7 +43,7 @@ func forwarding(t *testing.T, attachment Attachment, family string) {
 	farSix, appSix := family == "6", family != "4"
 	far, app := addr(0, 2, farSix, 30000), addr(1, 2, appSix, 40000)
 	nodeFar, nodeApp := addr(0, 1, farSix, 20000), addr(1, 1, appSix, 7882)
-	farSocket, appSocket := s.far.listen(t, far.String()), s.app.listen(t, app.String())
+	farSocket, appSocket := s.Far.Listen(t, far.String()), s.App.Listen(t, app.String())
 	nodeSocket, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(nodeFar))
 	if err != nil {
 		t.Fatal(err)
@@ -117,5 +104,44 @@ func forwarding(t *testing.T, attachment Attachment, family string) {
 		if at, ok := e.Remove(p.Key); !ok || at.Packets != 200 || at.Index != 200 {
 			t.Errorf("position at the end: %+v", at)
 		}
+	}
+}
+
+func openEngine(t *testing.T, attachment Attachment) *Engine {
+	t.Helper()
+	e, err := Open(Config{
+		Node: "node.1", Directory: xdptest.BPFFS + "/isthmus", Interfaces: []string{"node0", "node1"},
+		Addresses:  []netip.Addr{netip.MustParseAddr("198.18.0.1"), netip.MustParseAddr("fd00:0::1")},
+		Attachment: attachment, MaxFlows: 128, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// receive waits for one datagram.
+func receive(t *testing.T, c *net.UDPConn) ([]byte, netip.AddrPort) {
+	t.Helper()
+	b := make([]byte, 2048)
+	_ = c.SetReadDeadline(time.Now().Add(3 * time.Second))
+	n, from, err := c.ReadFromUDPAddrPort(b)
+	if err != nil {
+		t.Fatalf("nothing came: %v", err)
+	}
+	return b[:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+}
+
+// silent checks that nothing has come. What was sent before it is delivered
+// already: a veth pair has no queue that time would empty.
+func silent(t *testing.T, c *net.UDPConn) {
+	t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	n, _, err := c.ReadFromUDPAddrPort(make([]byte, 2048))
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("%d bytes came that were for nobody (%v)", n, err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/fastpath"
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/fastpath/xdptest"
 )
 
 // TestVLAN takes packets with a tag, and sends to a next hop that wants one.
@@ -49,11 +50,11 @@ func TestVLAN(t *testing.T) {
 // TestNextHopChanges gives the receiver another hardware address, as a router
 // that takes over for another one.
 func TestNextHopChanges(t *testing.T) {
-	if !namespaced(t) {
+	if !xdptest.Namespaced(t) {
 		return
 	}
-	s := newSite(t)
-	s.meet(t)
+	s := xdptest.New(t)
+	s.Meet(t)
 	e := openEngine(t, Native)
 	defer e.Close()
 	p := relayed(0)
@@ -63,8 +64,8 @@ func TestNextHopChanges(t *testing.T) {
 	c := newCall(t, s, p)
 	c.talk(t, 10)
 
-	ip(t, "-n "+s.app.name+" link set eth0 address 02:00:00:00:77:77")
-	ip(t, "neigh replace 198.18.1.2 lladdr 02:00:00:00:77:77 dev node1")
+	xdptest.IP(t, "-n "+s.App.Name+" link set eth0 address 02:00:00:00:77:77")
+	xdptest.IP(t, "neigh replace 198.18.1.2 lladdr 02:00:00:00:77:77 dev node1")
 	buffer := make([]byte, 2048)
 	for try := 0; ; try++ {
 		c.seq++
@@ -86,14 +87,14 @@ func TestNextHopChanges(t *testing.T) {
 
 // TestReasons asks for what the engine cannot do.
 func TestReasons(t *testing.T) {
-	if !namespaced(t) {
+	if !xdptest.Namespaced(t) {
 		return
 	}
-	newSite(t)
-	ip(t, "link add other type veth peer name other-end")
-	ip(t, "link set other-end up")
-	ip(t, "addr add 198.19.0.1/24 dev other")
-	ip(t, "link set other up")
+	xdptest.New(t)
+	xdptest.IP(t, "link add other type veth peer name other-end")
+	xdptest.IP(t, "link set other-end up")
+	xdptest.IP(t, "addr add 198.19.0.1/24 dev other")
+	xdptest.IP(t, "link set other up")
 	e := openEngine(t, Native)
 	defer e.Close()
 	refuse := func(want string, change func(p *fastpath.Plan)) {
@@ -132,15 +133,15 @@ func TestReasons(t *testing.T) {
 		!strings.Contains(err.Error(), "no BPF file system") {
 		t.Errorf("opens outside of a BPF file system: %v", err)
 	}
-	if _, err := Open(Config{Node: "other", Directory: bpffs, Interfaces: []string{"node0"}, Attachment: Auto, MaxFlows: 1}); err == nil ||
+	if _, err := Open(Config{Node: "other", Directory: xdptest.BPFFS, Interfaces: []string{"node0"}, Attachment: Auto, MaxFlows: 1}); err == nil ||
 		!strings.Contains(err.Error(), "node0 has another XDP program") {
 		t.Errorf("opens beside another node on its interface: %v", err)
 	}
-	if _, err := Open(Config{Node: "other", Directory: bpffs, Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, MaxFlows: 1}); err == nil ||
+	if _, err := Open(Config{Node: "other", Directory: xdptest.BPFFS, Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, MaxFlows: 1}); err == nil ||
 		!strings.Contains(err.Error(), "no interface but loopback") {
 		t.Errorf("opens on loopback: %v", err)
 	}
-	if _, err := os.Stat(bpffs + "/other"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(xdptest.BPFFS + "/other"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("an engine that did not open left something: %v", err)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/fastpath/xdptest"
 )
 
 // nobody is an ordinary user.
@@ -25,12 +27,12 @@ func TestPrivileges(t *testing.T) {
 		asUser(t, want)
 		return
 	}
-	if !namespaced(t) {
+	if !xdptest.Namespaced(t) {
 		return
 	}
-	s := newSite(t)
-	s.meet(t)
-	dir := bpffs + "/isthmus"
+	s := xdptest.New(t)
+	s.Meet(t)
+	dir := xdptest.BPFFS + "/isthmus"
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +68,7 @@ func TestPrivileges(t *testing.T) {
 // asUser is the test in a process of the user's: want is what the error says.
 func asUser(t *testing.T, want string) {
 	e, err := Open(Config{
-		Node: "node.1", Directory: bpffs + "/isthmus", Interfaces: []string{"node0", "node1"},
+		Node: "node.1", Directory: xdptest.BPFFS + "/isthmus", Interfaces: []string{"node0", "node1"},
 		Addresses: []netip.Addr{local4.Addr()}, Attachment: Native, MaxFlows: 16, Logger: slog.New(slog.DiscardHandler),
 	})
 	if want != "" {

@@ -23,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/fastpath"
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/fastpath/xdptest"
 )
 
 // holder marks a process that only holds an engine, to be killed.
@@ -46,10 +47,10 @@ func relayed(i int) *fastpath.Plan {
 	return p
 }
 
-func newCall(t *testing.T, s *site, p *fastpath.Plan) *call {
+func newCall(t *testing.T, s *xdptest.Site, p *fastpath.Plan) *call {
 	return &call{
 		plan: p, r: rand.New(rand.NewPCG(9, 9)),
-		far: s.far.listen(t, p.Key.Remote.String()), app: s.app.listen(t, p.To.String()),
+		far: s.Far.Listen(t, p.Key.Remote.String()), app: s.App.Listen(t, p.To.String()),
 	}
 }
 
@@ -68,42 +69,6 @@ func (c *call) talk(t *testing.T, n int) {
 	}
 }
 
-// meet makes neighbours known to each other, as signalling does before media: a
-// port where nobody listens answers.
-func (s *site) meet(t *testing.T) {
-	t.Helper()
-	for h, node := range map[*host]string{s.far: "198.18.0.1", s.app: "198.18.1.1"} {
-		var err error
-		for range 10 {
-			if err = h.probe(t, node, 9); errors.Is(err, syscall.ECONNREFUSED) {
-				break
-			}
-		}
-		if !errors.Is(err, syscall.ECONNREFUSED) {
-			t.Fatalf("%s does not answer %s: %v", node, h.name, err)
-		}
-	}
-}
-
-// probe sends a datagram, and answers with what comes back to it.
-func (h *host) probe(t *testing.T, address string, port int) error {
-	t.Helper()
-	var conn *net.UDPConn
-	h.enter(t, func() {
-		var err error
-		if conn, err = net.DialUDP("udp", nil, &net.UDPAddr{IP: net.ParseIP(address), Port: port}); err != nil {
-			t.Fatal(err)
-		}
-	})
-	defer conn.Close()
-	if _, err := conn.Write([]byte{0x80, 200, 0, 1, 0, 0, 0, 1}); err != nil {
-		t.Fatal(err)
-	}
-	_ = conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
-	_, err := conn.Read(make([]byte, 1))
-	return err
-}
-
 // TestKill kills the process that has the engine. Its plans go on without losing
 // a packet, nobody is told that a port is closed, and the next process finds all
 // as it was.
@@ -112,11 +77,11 @@ func TestKill(t *testing.T) {
 		hold(t)
 		return
 	}
-	if !namespaced(t) {
+	if !xdptest.Namespaced(t) {
 		return
 	}
-	s := newSite(t)
-	s.meet(t)
+	s := xdptest.New(t)
+	s.Meet(t)
 	process, input := startHolder(t)
 	defer input.Close()
 	c := newCall(t, s, relayed(0))
@@ -128,11 +93,11 @@ func TestKill(t *testing.T) {
 	_ = process.Wait()
 	c.talk(t, 50)
 
-	if err := s.far.probe(t, "198.18.0.1", 25000); !errors.Is(err, syscall.ECONNREFUSED) {
+	if err := s.Far.Probe(t, "198.18.0.1", 25000); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Fatalf("a port without plans answers %v: the test would not notice", err)
 	}
 	for _, port := range []int{20000, 20001} {
-		if err := s.far.probe(t, "198.18.0.1", port); !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err := s.Far.Probe(t, "198.18.0.1", port); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("port %d of a plan answers %v while nobody is there", port, err)
 		}
 	}
@@ -210,11 +175,11 @@ func startHolder(t *testing.T) (*exec.Cmd, interface{ Close() error }) {
 
 // TestNothingLeaks counts what is left after plans and engine are gone.
 func TestNothingLeaks(t *testing.T) {
-	if !namespaced(t) {
+	if !xdptest.Namespaced(t) {
 		return
 	}
 	defer goleak.VerifyNone(t)
-	newSite(t)
+	xdptest.New(t)
 	files := descriptors(t)
 	for round := range 2 {
 		e := openEngine(t, Native)
@@ -258,10 +223,10 @@ func TestNothingLeaks(t *testing.T) {
 		}
 		gone(t, maps, program)
 	}
-	if entries, err := os.ReadDir(filepath.Join(bpffs, "isthmus")); err != nil || len(entries) != 0 {
+	if entries, err := os.ReadDir(filepath.Join(xdptest.BPFFS, "isthmus")); err != nil || len(entries) != 0 {
 		t.Errorf("left in the BPF file system: %v (%v)", entries, err)
 	}
-	if out := ip(t, "link show"); strings.Contains(out, "prog/xdp") {
+	if out := xdptest.IP(t, "link show"); strings.Contains(out, "prog/xdp") {
 		t.Errorf("a program is still attached:\n%s", out)
 	}
 	if now := descriptors(t); now > files {

@@ -40,16 +40,17 @@ func (lc *liveCall) answerCoreWith(accepted []sdp.Codec) (string, error) {
 		lc.awaiting = true
 		return lc.coreOffer()
 	}
-	remote, err := sdp.ParseCore(core.SDP.Remote)
+	remote, err := core.parse(core.SDP.Remote)
 	if err != nil {
+		return "", err
+	}
+	if err := core.takeOfferedKeys(remote); err != nil {
 		return "", err
 	}
 	core.Codecs = sdp.OneVoice(sdp.AnswerFor(remote.Codecs, accepted))
 	core.Receive = core.Codecs
 	core.Direction = remote.Direction.Answer(sdp.SendRecv)
-	return core.SDP.describe(func(id, version uint64) (string, error) {
-		return remote.Answer(core.endpoint(id, version, core.Codecs, sdp.SendRecv))
-	})
+	return core.coreAnswer(remote, sdp.SendRecv)
 }
 
 // connectIncoming gives the call to the device that answered first.

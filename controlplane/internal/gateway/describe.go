@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"cmp"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
@@ -41,10 +43,14 @@ func (b *BrowserLeg) setup() string {
 
 // endpoint is the gateway's side of a leg as descriptions show it.
 func (lc *liveCall) endpoint(b *BrowserLeg, codecs []sdp.Codec) sdp.Endpoint {
+	ptime := 0
+	if lc.Media.Core != nil {
+		ptime = lc.Media.Core.Ptime
+	}
 	return sdp.Endpoint{
 		Ufrag: b.Ufrag, Password: b.Password, Fingerprint: b.Identity.fingerprint(),
 		Candidates: lc.candidates.Candidates, SSRC: b.SSRC, CNAME: lc.ID,
-		Direction: sdp.SendRecv, Codecs: codecs,
+		Direction: sdp.SendRecv, Codecs: codecs, Ptime: ptime,
 	}
 }
 
@@ -72,25 +78,56 @@ func (lc *liveCall) coreOffer() (string, error) {
 	core := lc.Media.Core
 	offer := sdp.CoreOffer
 	if core.SDP.Remote != "" {
-		remote, err := sdp.ParseCore(core.SDP.Remote)
+		remote, err := core.parse(core.SDP.Remote)
 		if err != nil {
 			return "", err
 		}
 		offer = remote.Reoffer
 	}
+	keys := core.offerKeys()
+	mux := core.RTCPMux || core.SDP.Remote == "" && core.Policy.RTCP == RTCPMux
 	return core.SDP.describe(func(id, version uint64) (string, error) {
-		return offer(core.endpoint(id, version, core.Offered, lc.holdDirection()))
+		e := core.endpoint(id, version, core.Offered, lc.holdDirection(), mux)
+		e.Crypto, e.Secure, e.Ptime = keys, core.Policy.SRTP == sdp.SRTPRequired, core.Policy.Ptime
+		return offer(e)
 	})
 }
 
-func (c *CoreLeg) endpoint(id, version uint64, codecs []sdp.Codec, d sdp.Direction) sdp.CoreEndpoint {
-	return sdp.CoreEndpoint{SessionID: id, Version: version, Address: c.Local, RTCP: c.LocalRTCP, Direction: d, Codecs: codecs}
+// coreAnswer answers the network's offer with the codecs and keys in force.
+func (c *CoreLeg) coreAnswer(offer *sdp.Core, d sdp.Direction) (string, error) {
+	return c.SDP.describe(func(id, version uint64) (string, error) {
+		e := c.endpoint(id, version, c.Codecs, d, c.RTCPMux)
+		e.Crypto = c.answerKeys()
+		if e.Ptime = c.Policy.Ptime; offer.MaxPtime > 0 {
+			e.Ptime = min(e.Ptime, offer.MaxPtime)
+		}
+		return offer.Answer(e)
+	})
+}
+
+// parse reads a description of the far end.
+func (c *CoreLeg) parse(text string) (*sdp.Core, error) {
+	return sdp.ParseCoreSRTP(text, c.Policy.SRTP)
+}
+
+func (c *CoreLeg) endpoint(id, version uint64, codecs []sdp.Codec, d sdp.Direction, mux bool) sdp.CoreEndpoint {
+	e := sdp.CoreEndpoint{
+		SessionID: id, Version: version, Address: c.Local, RTCP: c.LocalRTCP, Direction: d, Codecs: codecs,
+		NoRTCP: c.Policy.RTCP == RTCPOff,
+	}
+	switch {
+	case mux:
+		e.RTCP = c.Local
+	case e.RTCP == c.Local:
+		e.RTCP = netip.AddrPort{} // muxed until now: the next port
+	}
+	return e
 }
 
 // takeAnswer takes the network's answer to core.Offered, made in the given
 // direction.
 func (c *CoreLeg) takeAnswer(text string, offered sdp.Direction) error {
-	remote, err := sdp.ParseCore(text)
+	remote, err := c.parse(text)
 	if err != nil {
 		return err
 	}
@@ -101,9 +138,13 @@ func (c *CoreLeg) takeAnswer(text string, offered sdp.Direction) error {
 	if err != nil {
 		return fmt.Errorf("offered %s, answered %s: %w", codecNames(c.Offered), codecNames(remote.Codecs), err)
 	}
+	if err := c.takeAnsweredKeys(remote); err != nil {
+		return err
+	}
 	c.Codecs, c.Receive = codecs, sdp.AnswerFor(c.Offered, codecs)
 	c.Direction = offered.And(remote.Direction.Reverse())
 	c.reach(remote)
+	c.packets(remote)
 	c.SDP.Remote = text
 	return nil
 }
@@ -115,6 +156,15 @@ func (c *CoreLeg) reach(remote *sdp.Core) {
 		return
 	}
 	c.Remote, c.RemoteRTCP = remote.Remote, remote.RTCP
+}
+
+// packets notes how the far end wants its packets.
+func (c *CoreLeg) packets(remote *sdp.Core) {
+	c.RTCPMux = c.Policy.RTCP == RTCPMux && remote.RTCPMux
+	c.Ptime = cmp.Or(remote.Ptime, c.Policy.Ptime)
+	if remote.MaxPtime > 0 {
+		c.Ptime = min(c.Ptime, remote.MaxPtime)
+	}
 }
 
 // withEvents adds the offered telephone-events to an answer that has none: the

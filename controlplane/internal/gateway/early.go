@@ -65,7 +65,7 @@ func (g *Gateway) passOn(lc *liveCall) {
 	}
 	core := lc.Media.Core
 	before, described := core.Offered, core.SDP
-	core.Offered = keepVoice(sdp.OfferToCore(leg.Codecs, g.config.policy()), core.Codecs)
+	core.Offered = keepVoice(sdp.OfferToCore(leg.Codecs, g.policy(core)), core.Codecs)
 	text, err := lc.coreOffer()
 	if err != nil {
 		g.log.Error("describe a device's new offer to the network", "call", lc.ID, "error", err)

@@ -26,6 +26,8 @@ type fakeNetwork struct {
 	reoffer func(ctx context.Context, offer string) (string, error)
 	// reliable: calls in set-up can take an offer by UPDATE.
 	reliable bool
+	// media is the policy of the one trunk.
+	media MediaPolicy
 	// wrong is what must not be asked.
 	wrong []string
 	// ended is told of a call's End; nil leaves the event to the test.
@@ -49,6 +51,8 @@ func newFakeNetwork() *fakeNetwork {
 func (n *fakeNetwork) note(format string, args ...any) {
 	n.ops = append(n.ops, fmt.Sprintf(format, args...))
 }
+
+func (n *fakeNetwork) MediaPolicy(Invite) MediaPolicy { return n.media }
 
 // took answers the operations since the last time, and forgets them.
 func (n *fakeNetwork) took() []string {
@@ -147,7 +151,7 @@ func (n *fakeNetwork) Reoffer(ctx context.Context, callID, offer string) (string
 		n.mu.Unlock()
 		return "", ErrTooEarly
 	}
-	remote, err := sdp.ParseCore(offer)
+	remote, err := sdp.ParseCoreSRTP(offer, n.media.SRTP)
 	if err != nil {
 		n.mu.Unlock()
 		return "", err

@@ -89,7 +89,7 @@ func (g *Gateway) renegotiate(ctx context.Context, lc *liveCall, m *call.MediaSe
 	if r.Offer != "" {
 		fresh, offerErr = g.answerOffer(ctx, lc, m, r.Offer)
 	}
-	if remote, err := sdp.ParseCore(answer); err == nil && !holds {
+	if remote, err := lc.Media.Core.parse(answer); err == nil && !holds {
 		lc.RemoteHold = remote.Direction.Holds()
 	}
 	n := g.moveHold(lc, m, r.Status, "requested by the device")
@@ -143,7 +143,7 @@ func (g *Gateway) startChange(ctx context.Context, lc *liveCall, m *call.MediaSe
 	lc.changing = true
 	lc.LocalHold = holds
 	core := lc.Media.Core
-	core.Offered = keepVoice(sdp.OfferToCore(lc.leg(m.ID).Codecs, g.config.policy()), core.Codecs)
+	core.Offered = keepVoice(sdp.OfferToCore(lc.leg(m.ID).Codecs, g.policy(core)), core.Codecs)
 	if text, err = lc.coreOffer(); err != nil {
 		lc.changing, lc.LocalHold = false, before
 	}

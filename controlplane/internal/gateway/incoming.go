@@ -147,21 +147,25 @@ func (g *Gateway) reachable(ctx context.Context, tenant string, number call.Numb
 
 // prepareIncoming makes a session and a browser leg for each device.
 func (g *Gateway) prepareIncoming(in IncomingCall, devices []call.Registration) (*liveCall, error) {
-	core := &CoreLeg{SSRC: randomSSRC(), Direction: sdp.SendRecv}
-	offered := sdp.OfferToBrowser(sdp.Relayed(), g.config.policy())
+	core := newCoreLeg(in.Media)
+	offered := sdp.OfferToBrowser(sdp.Relayed(), g.policy(core))
 	if in.SDP != "" {
-		remote, err := sdp.ParseCore(in.SDP)
+		remote, err := core.parse(in.SDP)
 		if err != nil {
 			return nil, err
 		}
 		if remote.Rejected {
 			return nil, errors.New("the offer has no audio")
 		}
-		offered = sdp.OfferToBrowser(remote.Codecs, g.config.policy())
+		offered = sdp.OfferToBrowser(remote.Codecs, g.policy(core))
 		if len(offered) == 0 {
 			return nil, fmt.Errorf("none of the offered codecs may pass: %s", codecNames(remote.Codecs))
 		}
+		if _, ok := sdp.PickCrypto(remote.Crypto, core.Policy.suites()); !ok && (remote.Secured() || core.Policy.SRTP == sdp.SRTPRequired) {
+			return nil, fmt.Errorf("no crypto suite in common: offered %v", remote.Crypto)
+		}
 		core.reach(remote)
+		core.packets(remote)
 		core.SDP.Remote = in.SDP
 		core.IPv6 = remote.Remote.Addr().Is6() && !remote.Remote.Addr().Is4In6()
 	}

@@ -109,6 +109,16 @@ type CoreLeg struct {
 	Direction sdp.Direction
 	// Gate restricts media before the answer; empty when nothing does.
 	Gate EarlyMedia
+	// Ptime is the packet time that the far end asks for, in milliseconds; 0 when
+	// it does not.
+	Ptime int `json:",omitempty"`
+	// Policy of the trunk.
+	Policy MediaPolicy
+	// OfferedKeys are what the gateway's last offer said of SRTP, LocalKey and
+	// RemoteKey are in force; both are zero for media in the clear.
+	OfferedKeys []sdp.Crypto `json:",omitempty"`
+	LocalKey    sdp.Crypto   `json:",omitzero"`
+	RemoteKey   sdp.Crypto   `json:",omitzero"`
 	// SDP is how both sides last described themselves.
 	SDP Descriptions
 	// IPv6 asks for an address of that family.

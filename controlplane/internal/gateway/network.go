@@ -22,6 +22,9 @@ type Network interface {
 	// once; a number that cannot be kept is told as BindingLost.
 	Keep(accounts []Account)
 
+	// MediaPolicy is that of the trunk which would take a call, whose SDP is
+	// not written yet; the zero value when none would.
+	MediaPolicy(in Invite) MediaPolicy
 	// Invite starts a call. It returns once the INVITE was handed to a
 	// transport; everything after that is an event. Errors: ErrNetworkDown,
 	// *RejectedError when no trunk takes such a call.
@@ -121,6 +124,8 @@ type IncomingCall struct {
 	// Callee is the called party as the Request-URI names it.
 	Callee     call.Address
 	CalleeName string
+	// Media is the policy of the trunk.
+	Media MediaPolicy
 	// SDP offer; empty for an offerless INVITE.
 	SDP      string
 	Location *call.Location

@@ -29,13 +29,13 @@ func (g *Gateway) Offered(ctx context.Context, callID, text string) (string, err
 		return "", &RejectedError{call.Signal{Code: 500, Phrase: "Session Not Ready"}}
 	}
 	if text == "" {
-		core.Offered = keepVoice(sdp.OfferToCore(leg.Codecs, g.config.policy()), core.Codecs)
+		core.Offered = keepVoice(sdp.OfferToCore(leg.Codecs, g.policy(core)), core.Codecs)
 		offer, err := lc.coreOffer()
 		lc.awaiting = err == nil
 		return offer, err
 	}
 	incompatible := &RejectedError{call.Signal{Code: 488, Phrase: "Not Acceptable Here"}}
-	remote, err := sdp.ParseCore(text)
+	remote, err := core.parse(text)
 	if err != nil || remote.Rejected {
 		g.log.Info("an offer in the dialog was refused", "call", callID, "error", err)
 		return "", incompatible
@@ -50,14 +50,18 @@ func (g *Gateway) Offered(ctx context.Context, callID, text string) (string, err
 			return "", incompatible
 		}
 	}
+	if err := core.takeOfferedKeys(remote); err != nil {
+		g.log.Info("an offer in the dialog was refused", "call", callID, "error", err)
+		*leg, *core = legBefore, before
+		return "", incompatible
+	}
 	core.Codecs, core.Receive = codecs, codecs
 	wanted := lc.holdDirection()
 	core.Direction = remote.Direction.Answer(wanted)
 	core.reach(remote)
 	core.SDP.Remote = text
-	answer, err := core.SDP.describe(func(id, version uint64) (string, error) {
-		return remote.Answer(core.endpoint(id, version, codecs, wanted))
-	})
+	core.packets(remote)
+	answer, err := core.coreAnswer(remote, wanted)
 	browser := ""
 	if err == nil && reoffer {
 		browser, err = lc.reofferBrowser(leg)

@@ -161,8 +161,16 @@ func (g *Gateway) invite(ctx context.Context, lc *liveCall, m *call.MediaSession
 	leg.Offered, leg.Able = offer.Codecs, offer.Codecs
 	leg.describedBy(offer, m.Offer)
 	lc.Media.Browsers = []BrowserLeg{leg}
-	lc.Media.Core = &CoreLeg{SSRC: randomSSRC(), Direction: sdp.SendRecv, Offered: sdp.OfferToCore(offer.Codecs, g.config.policy())}
-	if len(lc.Media.Core.Offered) == 0 {
+	invite := Invite{
+		CallID: lc.ID, Tenant: lc.Tenant, RegistrationID: m.RegistrationID, Number: m.Owner.Subject,
+		Anonymous: m.Originator.Kind() == call.Anonymous, DisplayName: m.OriginatorName,
+		Receiver: m.Receiver, ReceiverName: m.ReceiverName,
+		Emergency: isEmergency(m.CallType, m.Receiver), Location: m.Location,
+	}
+	core := newCoreLeg(g.network.MediaPolicy(invite))
+	core.Offered = sdp.OfferToCore(offer.Codecs, g.policy(core))
+	lc.Media.Core = core
+	if len(core.Offered) == 0 {
 		// Answered as created: the device learns why by an event, like of
 		// every other call that comes to nothing.
 		g.finish(ctx, lc, call.Failed, "none of the offered codecs may pass: "+codecNames(offer.Codecs))
@@ -179,13 +187,8 @@ func (g *Gateway) invite(ctx context.Context, lc *liveCall, m *call.MediaSession
 		return err
 	}
 	lc.stopWaiting()
-	err = g.network.Invite(ctx, Invite{
-		CallID: lc.ID, Tenant: lc.Tenant, RegistrationID: m.RegistrationID, Number: m.Owner.Subject,
-		Anonymous: m.Originator.Kind() == call.Anonymous, DisplayName: m.OriginatorName,
-		Receiver: m.Receiver, ReceiverName: m.ReceiverName,
-		Emergency: isEmergency(m.CallType, m.Receiver), Location: m.Location, SDP: text,
-	})
-	if err != nil {
+	invite.SDP = text
+	if err := g.network.Invite(ctx, invite); err != nil {
 		return networkError(err)
 	}
 	return nil

@@ -19,7 +19,7 @@ func (g *Gateway) otherCodecs(lc *liveCall, leg *BrowserLeg, remote *sdp.Core) [
 	if m == nil || !m.Status.Answered() {
 		return nil
 	}
-	offerable := sdp.OfferToBrowser(remote.Codecs, g.config.policy())
+	offerable := sdp.OfferToBrowser(remote.Codecs, g.policy(lc.Media.Core))
 	if len(leg.Able) > 0 {
 		offerable = sdp.AnswerFor(leg.Able, offerable)
 	}

@@ -372,7 +372,7 @@ func (w *world) rings(offer string) (callID string) {
 	w.net.mu.Unlock()
 	w.g.Incoming(w.t.Context(), IncomingCall{
 		CallID: callID, Tenant: call.DefaultTenant, Caller: bobNumber.Address(), CallerName: "Bob",
-		Callee: aliceNumber.Address(), SDP: offer, Dialog: dialogOf(callID),
+		Callee: aliceNumber.Address(), SDP: offer, Dialog: dialogOf(callID), Media: w.net.media,
 	})
 	return callID
 }

@@ -70,10 +70,29 @@ func coreLeg(c *gateway.CoreLeg) *mediav1.Leg {
 	t := &mediav1.RTPTransport{
 		Local: address(c.Local), Remote: address(c.Remote), RemoteRtcp: address(c.RemoteRTCP), RtcpMux: c.RTCPMux,
 	}
+	t.NoRtcp = c.Policy.RTCP == gateway.RTCPOff
+	if c.Secured() {
+		t.Srtp = &mediav1.SRTPState{Profile: profile(c.LocalKey.Suite), LocalMaster: c.LocalKey.Master, RemoteMaster: c.RemoteKey.Master}
+	}
 	if c.IPv6 && t.Local == nil {
 		t.Local = &mediav1.SocketAddress{Ip: "::"}
 	}
 	return &mediav1.Leg{Id: gateway.CoreLegID, Transport: &mediav1.Leg_Rtp{Rtp: t}}
+}
+
+// profile of a crypto suite.
+func profile(suite string) mediav1.SRTPProfile {
+	switch suite {
+	case "AES_CM_128_HMAC_SHA1_80":
+		return mediav1.SRTPProfile_SRTP_PROFILE_AES128_CM_HMAC_SHA1_80
+	case "AES_CM_128_HMAC_SHA1_32":
+		return mediav1.SRTPProfile_SRTP_PROFILE_AES128_CM_HMAC_SHA1_32
+	case "AEAD_AES_128_GCM":
+		return mediav1.SRTPProfile_SRTP_PROFILE_AEAD_AES_128_GCM
+	case "AEAD_AES_256_GCM":
+		return mediav1.SRTPProfile_SRTP_PROFILE_AEAD_AES_256_GCM
+	}
+	return mediav1.SRTPProfile_SRTP_PROFILE_UNSPECIFIED
 }
 
 // stream lists every format that any of the codec lists names, each payload type

@@ -3,6 +3,7 @@ package sdp
 import (
 	"math"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -10,7 +11,8 @@ import (
 // maxPtime is the longest packet time taken seriously, in milliseconds.
 const maxPtime = 1000
 
-// Core is a description from the core network: plain RTP (RFC 3551).
+// Core is a description from the core network: RTP in the clear (RFC 3551) or with
+// keys in the description (RFC 4568).
 type Core struct {
 	// SessionID and Version are those of the o= line. A version that is the
 	// same as before means that nothing changed (RFC 3264 8).
@@ -31,8 +33,11 @@ type Core struct {
 	// Ptime and MaxPtime are the packet times that the peer asks for, in
 	// milliseconds; 0 if it does not say.
 	Ptime, MaxPtime int
-	// Profile is RTP/AVP or RTP/AVPF.
+	// Profile is RTP/AVP, RTP/AVPF, RTP/SAVP or RTP/SAVPF.
 	Profile string
+	// Crypto are the a=crypto lines that can be used, in the peer's order; none
+	// when the policy is SRTPOff.
+	Crypto []Crypto
 	// Rejected says that the audio m-line has port 0: refused if this is an
 	// answer, ended if it is an offer.
 	Rejected bool
@@ -42,38 +47,26 @@ type Core struct {
 	Audio int
 }
 
-// ParseCore reads an offer or answer from the core network. Of several audio
-// m-lines it takes the first that is plain RTP and not refused; all others are
-// refused in an answer. Errors are of type *Error.
-func ParseCore(text string) (*Core, error) {
+// ParseCore is ParseCoreSRTP for media in the clear.
+func ParseCore(text string) (*Core, error) { return ParseCoreSRTP(text, SRTPOff) }
+
+// ParseCoreSRTP reads an offer or answer from the core network. Of several audio
+// m-lines it takes the best that the policy permits and that is not refused: the
+// first with keys, else the first without; all others are refused in an answer.
+// Errors are of type *Error.
+func ParseCoreSRTP(text string, policy SRTP) (*Core, error) {
 	d, err := lex(text)
 	if err != nil {
 		return nil, err
 	}
 	c := &Core{SessionID: d.sessionID, Version: d.version, Audio: -1}
-	var profiles []string
-	for i, s := range d.sections {
+	for _, s := range d.sections {
 		c.Media = append(c.Media, s.Media)
-		if s.Kind != "audio" {
-			continue
-		}
-		if s.Profile != "RTP/AVP" && s.Profile != "RTP/AVPF" {
-			profiles = append(profiles, s.Profile)
-			continue
-		}
-		if c.Audio < 0 || (c.Media[c.Audio].Port == 0 && s.Port != 0) {
-			c.Audio = i
-		}
 	}
-	switch {
-	case c.Audio >= 0:
-	case len(profiles) > 0:
-		return nil, unacceptable("audio is described as %s only; RTP/AVP is required", clip(strings.Join(profiles, ", ")))
-	default:
-		return nil, unacceptable("it has no audio m-line")
+	if err := c.choose(d, policy); err != nil {
+		return nil, err
 	}
 	s := d.sections[c.Audio]
-	c.Profile = s.Profile
 	c.Rejected = s.Port == 0
 	c.Direction = d.direction(s)
 	if c.Codecs, err = s.codecs(); err != nil {
@@ -103,6 +96,69 @@ func ParseCore(text string) (*Core, error) {
 	_, c.RTCPMux = s.attribute("rtcp-mux")
 	return c, c.rtcp(s)
 }
+
+// choose finds the audio m-line that the rest describes.
+func (c *Core) choose(d *description, policy SRTP) error {
+	best := 0
+	var profiles []string
+	var why error
+	for i, s := range d.sections {
+		if s.Kind != "audio" {
+			continue
+		}
+		rank, cryptos, err := s.rank(policy)
+		if rank == 0 {
+			profiles = append(profiles, s.Profile)
+			if err != nil {
+				why = err
+			}
+			continue
+		}
+		if rank > best {
+			best, c.Audio, c.Profile, c.Crypto = rank, i, s.Profile, cryptos
+		}
+	}
+	switch {
+	case best > 0:
+		return nil
+	case why != nil:
+		return why
+	case len(profiles) > 0 && policy == SRTPRequired:
+		return unacceptable("audio is described as %s only; RTP/SAVP with a=crypto is required", clip(strings.Join(profiles, ", ")))
+	case len(profiles) > 0:
+		return unacceptable("audio is described as %s only; RTP/AVP is required", clip(strings.Join(profiles, ", ")))
+	}
+	return unacceptable("it has no audio m-line")
+}
+
+// rank says how welcome an audio section is; 0 is not at all. A refused one has
+// nothing to be measured by and is the last resort.
+func (s *section) rank(policy SRTP) (rank int, cryptos []Crypto, why error) {
+	plain := s.Profile == "RTP/AVP" || s.Profile == "RTP/AVPF"
+	if !plain && (s.Profile != "RTP/SAVP" && s.Profile != "RTP/SAVPF" || !policy.on()) {
+		return 0, nil, nil
+	}
+	if policy.on() {
+		cryptos, why = s.cryptos()
+	}
+	switch {
+	case s.Port == 0:
+		return 1, cryptos, nil
+	case !plain && len(cryptos) > 0:
+		return 4, cryptos, nil
+	case len(cryptos) > 0:
+		return 3, cryptos, nil
+	case plain && policy != SRTPRequired:
+		return 2, nil, nil
+	case why == nil && !plain:
+		why = unacceptable("its audio has no a=crypto with a key")
+	}
+	return 0, nil, why
+}
+
+// Secured reports whether the m-line itself demands SRTP: it is RTP/SAVP or
+// RTP/SAVPF, not a line in the clear with keys that may be ignored (RFC 8643).
+func (c *Core) Secured() bool { return strings.HasPrefix(c.Profile, "RTP/SAVP") }
 
 // rtcp finds where the peer receives RTCP.
 func (c *Core) rtcp(s *section) error {
@@ -163,6 +219,15 @@ type CoreEndpoint struct {
 	// Ptime is the packet time asked for in milliseconds; 0 says nothing in an
 	// offer and repeats the offered one in an answer.
 	Ptime int
+	// NoRTCP says that none is sent nor wanted (RFC 3556 2).
+	NoRTCP bool
+	// Secure makes an offer RTP/SAVP; otherwise it is RTP/AVP, also with Crypto,
+	// which the peer may then ignore (RFC 8643). Later offers and answers keep
+	// the profile that the session has.
+	Secure bool
+	// Crypto lines: in an offer as many as there are suites to choose from, in
+	// an answer the one that accepts.
+	Crypto []Crypto
 }
 
 // CoreOffer writes an offer of one audio stream. It fails with ErrNoCommonCodec
@@ -170,7 +235,11 @@ type CoreEndpoint struct {
 func CoreOffer(local CoreEndpoint) (string, error) {
 	w := &writer{}
 	w.coreHead(local)
-	w.coreAudio(local, "RTP/AVP", "")
+	profile := "RTP/AVP"
+	if local.Secure {
+		profile = "RTP/SAVP"
+	}
+	w.coreAudio(local, profile, "")
 	return w.finish()
 }
 
@@ -207,6 +276,9 @@ func (o *Core) Answer(local CoreEndpoint) (string, error) {
 	if local.muxed() && !o.RTCPMux && !o.Rejected {
 		w.fail(malformed("RTP and RTCP cannot share a port: the offer has no a=rtcp-mux"))
 	}
+	if len(local.Crypto) > 1 {
+		w.fail(malformed("an answer accepts one a=crypto, not %d", len(local.Crypto)))
+	}
 	for i, m := range o.Media {
 		if i != o.Audio || o.Rejected {
 			w.refuse(m, m.formats)
@@ -217,7 +289,7 @@ func (o *Core) Answer(local CoreEndpoint) (string, error) {
 	return w.finish()
 }
 
-func (e CoreEndpoint) muxed() bool { return e.RTCP.IsValid() && e.RTCP == e.Address }
+func (e CoreEndpoint) muxed() bool { return !e.NoRTCP && e.RTCP.IsValid() && e.RTCP == e.Address }
 
 func (w *writer) coreHead(local CoreEndpoint) {
 	if !local.Address.IsValid() || local.Address.Port() == 0 || local.Address.Addr().IsUnspecified() {
@@ -231,13 +303,19 @@ func (w *writer) coreHead(local CoreEndpoint) {
 
 func (w *writer) coreAudio(local CoreEndpoint, profile, mid string) {
 	w.media("audio", local.Address.Port(), profile, w.formats(local.Codecs))
+	if local.NoRTCP {
+		w.line('b', "RS:0")
+		w.line('b', "RR:0")
+	}
 	if mid != "" {
 		w.value("mid", mid)
 	}
 	w.codecs(local.Codecs)
+	w.crypto(local.Crypto, strings.HasPrefix(profile, "RTP/SAVP"))
 	w.ptime(local.Ptime)
 	w.direction(local.Direction)
 	switch rtcp := local.RTCP; {
+	case local.NoRTCP:
 	case local.muxed():
 		w.attribute("rtcp-mux")
 	case !rtcp.IsValid():
@@ -245,6 +323,22 @@ func (w *writer) coreAudio(local CoreEndpoint, profile, mid string) {
 		w.value("rtcp", strconv.Itoa(int(rtcp.Port()))+" "+inet(rtcp.Addr()))
 	case int(rtcp.Port()) != int(local.Address.Port())+1:
 		w.value("rtcp", strconv.Itoa(int(rtcp.Port())))
+	}
+}
+
+// crypto writes the keys of an m-line, which one of RTP/SAVP must have.
+func (w *writer) crypto(lines []Crypto, must bool) {
+	if must && len(lines) == 0 {
+		w.fail(malformed("an RTP/SAVP m-line without a=crypto cannot be written"))
+	}
+	for i, c := range lines {
+		if err := c.validate(); err != nil {
+			w.fail(err)
+		}
+		if slices.ContainsFunc(lines[:i], func(o Crypto) bool { return o.Tag == c.Tag }) {
+			w.fail(malformed("crypto tag %d is used twice", c.Tag))
+		}
+		w.value("crypto", c.line())
 	}
 }
 

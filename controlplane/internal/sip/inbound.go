@@ -428,7 +428,7 @@ func (n *Network) incomingCall(in tap.Inbound, req *sip.Request, tx *transaction
 		CallID: id, Tenant: t.Tenant, Caller: caller.address, CallerName: caller.name,
 		Callee: called.address, CalleeName: called.name, SDP: r.Body.Content, Dialog: c.stored(c.m.Dialog()),
 		Location: location, Signaling: signalingOf(t, req), Emergency: c.priority,
-		AnswerFirst: c.unready,
+		AnswerFirst: c.unready, Media: t.MediaPolicy(),
 	}
 	c.tell(func(ctx context.Context) { n.events.Incoming(ctx, call) })
 }

@@ -10,11 +10,20 @@ import (
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/trunk"
 )
 
+// MediaPolicy is that of the trunk which would take a call.
+func (n *Network) MediaPolicy(in gateway.Invite) gateway.MediaPolicy {
+	trunks := n.set().Route(in.Tenant, in.Number, in.Receiver, in.Emergency || in.Receiver.Kind() == call.EmergencyService)
+	if len(trunks) == 0 {
+		return gateway.MediaPolicy{}
+	}
+	return trunks[0].MediaPolicy()
+}
+
 // Invite starts a call. See gateway.Network.
 func (n *Network) Invite(ctx context.Context, in gateway.Invite) error {
 	emergency := in.Emergency || in.Receiver.Kind() == call.EmergencyService
 	n.learnAccount(ctx, in.Tenant, in.Number)
-	trunks := n.set().Route(in.Tenant, in.Number, in.Receiver, emergency)
+	trunks := trunk.Alike(n.set().Route(in.Tenant, in.Number, in.Receiver, emergency))
 	if len(trunks) == 0 {
 		return &gateway.RejectedError{Signal: call.Signal{Code: 404, Phrase: "No trunk takes calls to this address", Q850: 3}}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/gateway"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sdp"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/guard"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/header"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/tap"
@@ -49,8 +50,9 @@ func (n *Network) trace(m sip.Message, text string, in bool, peer string, callID
 	n.tracer.Trace(e)
 }
 
-// redact hides what authorization fields prove.
+// redact hides what authorization fields prove, and the keys of SRTP.
 func redact(text string) string {
+	text = sdp.Redact(text)
 	if !strings.Contains(strings.ToLower(text), "authorization") {
 		return text
 	}

@@ -3,7 +3,9 @@
 package baresip
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -24,7 +26,7 @@ const configuration = `
 sip_listen		127.0.0.1:%[1]d
 sip_trans_def		udp
 audio_player		aubridge,loop
-audio_source		aubridge,loop
+audio_source		%[5]s
 audio_alert		aubridge,alert
 audio_srate		8000-48000
 audio_channels		1-2
@@ -37,21 +39,44 @@ module			stdio.so
 module			g711.so
 module			%[4]s
 module			aubridge.so
+module			aufile.so
+module			srtp.so
 module_tmp		account.so
 module_app		menu.so
 `
 
-// Listen starts a telephone for a number; it speaks G.711, and G.722 as well when
-// asked to. The test is skipped when baresip is not installed.
-func Listen(t testing.TB, at int, number string) *Telephone {
+// Options of a telephone.
+type Options struct {
+	// Encryption of its media: "srtp" (offers keys that may be ignored),
+	// "srtp-mand" (RTP/SAVP), "srtp-mandf" (RTP/SAVPF); empty is in the clear.
+	Encryption string
+	// Calls is a SIP URI that it calls when it is ready; empty for none. Its
+	// caller hears a tone of Hz instead of himself.
+	Calls string
+	Hz    int
+}
+
+// Listen starts a telephone for a number; it speaks G.711. The test is skipped
+// when baresip is not installed.
+func Listen(t testing.TB, at int, number string, o Options) *Telephone {
 	t.Helper()
 	path := process.Find(t, "baresip", "baresip-core")
 	dir := t.TempDir()
 	rtp := port.Range(t, 20)
+	encryption := ""
+	if o.Encryption != "" {
+		encryption = ";mediaenc=" + o.Encryption
+	}
+	args, source := []string{"-f", dir, "-s", "-v"}, "aubridge,loop"
+	if o.Calls != "" {
+		source = "aufile," + filepath.Join(dir, "tone.wav")
+		args = append(args, "-e", "/dial "+o.Calls)
+	}
 	files := map[string]string{
-		"config":   fmt.Sprintf(configuration, at, rtp, rtp+19, "g722.so"),
-		"accounts": fmt.Sprintf("<sip:%s@127.0.0.1;transport=udp>;regint=0;answermode=auto;audio_codecs=PCMU/8000/1,PCMA/8000/1\n", number),
+		"config":   fmt.Sprintf(configuration, at, rtp, rtp+19, "g722.so", source),
+		"accounts": fmt.Sprintf("<sip:%s@127.0.0.1;transport=udp>;regint=0;answermode=auto;audio_codecs=PCMU/8000/1,PCMA/8000/1%s\n", number, encryption),
 		"contacts": "",
+		"tone.wav": wave(o.Hz),
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -60,10 +85,26 @@ func Listen(t testing.TB, at int, number string) *Telephone {
 	}
 	p := &Telephone{address: fmt.Sprintf("127.0.0.1:%d", at)}
 	p.Process = process.Start(t, process.Config{
-		Name: "baresip", Path: path, Args: []string{"-f", dir, "-s", "-v"}, Dir: dir, Env: []string{"HOME=" + dir},
+		Name: "baresip", Path: path, Args: args, Dir: dir, Env: []string{"HOME=" + dir},
 	})
 	p.AwaitOutput(20*time.Second, "baresip is ready")
 	return p
+}
+
+// wave is half a minute of a tone, as the 16-bit samples of a WAV file.
+func wave(hz int) string {
+	const rate, seconds = 8000, 30
+	b := []byte("RIFF....WAVEfmt ")
+	binary.LittleEndian.PutUint32(b[4:], 36+2*rate*seconds)
+	for _, field := range []any{
+		uint32(16), uint16(1), uint16(1), uint32(rate), uint32(2 * rate), uint16(2), uint16(16), []byte("data"), uint32(2 * rate * seconds),
+	} {
+		b, _ = binary.Append(b, binary.LittleEndian, field)
+	}
+	for i := range rate * seconds {
+		b, _ = binary.Append(b, binary.LittleEndian, int16(8000*math.Sin(2*math.Pi*float64(hz)*float64(i)/rate)))
+	}
+	return string(b)
 }
 
 // Address of the telephone, host:port.

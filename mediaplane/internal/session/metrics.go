@@ -39,11 +39,12 @@ const (
 	dropGated     cause = "gated"
 	dropDoubtful  cause = "doubtful"
 	dropSend      cause = "send_failed"
+	dropRTCPOff   cause = "rtcp_off"
 )
 
 var causes = []cause{
 	dropUnknown, dropOversize, dropSTUN, dropForeign, dropIntegrity, dropPath, dropSource, dropDTLS, dropNoKeys,
-	dropAuth, dropReplay, dropDuplicate, dropMalformed, dropGated, dropDoubtful, dropSend,
+	dropAuth, dropReplay, dropDuplicate, dropMalformed, dropGated, dropDoubtful, dropSend, dropRTCPOff,
 }
 
 // NewMetrics makes the metrics and registers them; a nil registerer leaves them

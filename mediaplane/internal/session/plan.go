@@ -67,7 +67,7 @@ type webrtcPlan struct {
 
 type rtpPlan struct {
 	local, remote, remoteRTCP netip.AddrPort
-	mux, strict               bool
+	mux, strict, noRTCP       bool
 	secure                    *securePlan
 }
 
@@ -296,7 +296,7 @@ func (c *checker) identity(field string, id *mediav1.DTLSIdentity) tls.Certifica
 }
 
 func (c *checker) rtp(field string, t *mediav1.RTPTransport) *rtpPlan {
-	p := &rtpPlan{mux: t.GetRtcpMux(), strict: t.GetStrictSource()}
+	p := &rtpPlan{mux: t.GetRtcpMux(), strict: t.GetStrictSource(), noRTCP: t.GetNoRtcp()}
 	if l := t.GetLocal(); l != nil {
 		if p.local = c.address(field+".local", l, true); p.local.Addr().IsUnspecified() && p.local.Port() != 0 {
 			c.fail(field+".local.port", "must be 0 with %s, which only asks for an address family", p.local.Addr())

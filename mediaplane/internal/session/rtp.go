@@ -169,6 +169,10 @@ func (l *rtpLeg) receiveControl(b []byte, from netip.AddrPort) {
 // control takes RTCP. The lock is held.
 func (l *rtpLeg) control(b []byte, from netip.AddrPort) {
 	s := l.session
+	if l.plan.noRTCP {
+		s.node.metrics.drop(dropRTCPOff)
+		return
+	}
 	// RTCP says nothing by itself about who may speak: it must come from the
 	// host that the media comes from, and then keep to one port.
 	host := l.plan.remote.Addr()
@@ -266,7 +270,7 @@ func (l *rtpLeg) sendRTP(packet []byte, ssrc uint32, index uint64) forward.SendR
 
 func (l *rtpLeg) sendRTCP(packet []byte) {
 	to := l.remoteControl()
-	if !to.IsValid() || l.plan.secure != nil && l.transform == nil {
+	if !to.IsValid() || l.plan.noRTCP || l.plan.secure != nil && l.transform == nil {
 		return
 	}
 	if l.plan.secure != nil {

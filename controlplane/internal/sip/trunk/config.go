@@ -65,6 +65,8 @@ type Config struct {
 	Charging       bool          `yaml:"charging_vector" help:"send P-Charging-Vector with a charging identity of the gateway's own (RFC 7315)"`
 	AccessNetwork  string        `yaml:"access_network" help:"P-Access-Network-Info of calls and registrations, for instance IEEE-802.11; empty for none"`
 	VisitedNetwork string        `yaml:"visited_network" help:"P-Visited-Network-ID of calls and registrations; empty for none"`
+	// Media of its calls.
+	Media MediaConfig `yaml:"media" help:"what the trunk wants of the media of its calls"`
 	// ResourcePriority is one r-value of RFC 4412.
 	ResourcePriority string `yaml:"resource_priority" help:"Resource-Priority of emergency calls, for instance esnet.0 (RFC 7135); empty for none"`
 }
@@ -115,7 +117,7 @@ func Default() Config {
 		Prefixes: []string{""}, Numbers: "plus", CalleeFrom: "request_uri",
 		Trusted: true, Privacy: "id", Reliable: "supported",
 		SessionExpires: 30 * time.Minute, MinSE: 90 * time.Second, Digits: "dtmf-relay",
-		DeclineCode: 603, PingMisses: 3, Expires: time.Hour, Location: LocationEmergency,
+		DeclineCode: 603, PingMisses: 3, Expires: time.Hour, Location: LocationEmergency, Media: defaultMedia(),
 		EarlyMedia: EarlyMediaAny, Preconditions: PreconditionsRefuse, Charging: true, Outbound: true,
 		LargeRequests: "tcp",
 	}
@@ -151,6 +153,9 @@ func (c Config) Complete() Config {
 	str(&c.Reliable, d.Reliable)
 	str(&c.Digits, d.Digits)
 	str(&c.Location, d.Location)
+	str(&c.Media.SRTP, d.Media.SRTP)
+	str(&c.Media.RTCP, d.Media.RTCP)
+	str(&c.Media.AddressFamily, d.Media.AddressFamily)
 	str(&c.EarlyMedia, d.EarlyMedia)
 	str(&c.LargeRequests, d.LargeRequests)
 	str(&c.Preconditions, d.Preconditions)
@@ -228,6 +233,9 @@ func (c Config) Validate(key string) error {
 		if e != nil {
 			return e
 		}
+	}
+	if err := c.Media.validate(bad); err != nil {
+		return err
 	}
 	if len(c.Targets) == 0 {
 		return bad("targets", "at least one is needed")

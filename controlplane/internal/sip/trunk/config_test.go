@@ -55,3 +55,40 @@ func TestRefusedKeys(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestMediaConfig(t *testing.T) {
+	base := Default()
+	base.Name, base.Targets, base.Domain = "t", []string{"[2001:db8::1]:5060"}, "example.org"
+	for key, change := range map[string]func(*MediaConfig){
+		"media.codecs":         func(m *MediaConfig) { m.Codecs = []string{"PCMA", "speex"} },
+		"media.ptime":          func(m *MediaConfig) { m.Ptime = 25 },
+		"media.srtp":           func(m *MediaConfig) { m.SRTP = "sometimes" },
+		"media.srtp_suites[1]": func(m *MediaConfig) { m.Suites = []string{"AEAD_AES_128_GCM", "AEAD_AES_128_GCM"} },
+		"media.rtcp":           func(m *MediaConfig) { m.RTCP = "on" },
+		"media.address_family": func(m *MediaConfig) { m.AddressFamily = "ipv5" },
+	} {
+		c := base
+		change(&c.Media)
+		if err := c.Complete().Validate("trunk"); err == nil || !strings.HasPrefix(err.Error(), "trunk."+key+":") {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+	c := base.Complete()
+	if err := c.Validate("trunk"); err != nil {
+		t.Fatal(err)
+	}
+	trunks := func(change func(*Config)) []*Trunk {
+		other := c
+		change(&other)
+		return []*Trunk{{Config: c}, {Config: other}}
+	}
+	if p := (&Trunk{Config: c}).MediaPolicy(); !p.IPv6 || p.SRTP != "off" || p.RTCP != "separate" {
+		t.Errorf("the policy is %+v", p)
+	}
+	if got := Alike(trunks(func(c *Config) { c.Name = "other" })); len(got) != 2 {
+		t.Errorf("%d of two alike trunks", len(got))
+	}
+	if got := Alike(trunks(func(c *Config) { c.Media.SRTP = "required" })); len(got) != 1 {
+		t.Errorf("%d trunks can take an offer in the clear", len(got))
+	}
+}

@@ -855,7 +855,9 @@ type RTPTransport struct {
 	// on, another one starts anew with rollover counter 0. Sources are only looked
 	// at when the node makes the leg (takeover), and must then hold every SSRC
 	// that the streams of the leg send with, if there are any.
-	Srtp          *SRTPState `protobuf:"bytes,6,opt,name=srtp,proto3" json:"srtp,omitempty"`
+	Srtp *SRTPState `protobuf:"bytes,6,opt,name=srtp,proto3" json:"srtp,omitempty"`
+	// The node sends no RTCP and takes none (RFC 3556 with RS and RR of 0).
+	NoRtcp        bool `protobuf:"varint,7,opt,name=no_rtcp,json=noRtcp,proto3" json:"no_rtcp,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -930,6 +932,13 @@ func (x *RTPTransport) GetSrtp() *SRTPState {
 		return x.Srtp
 	}
 	return nil
+}
+
+func (x *RTPTransport) GetNoRtcp() bool {
+	if x != nil {
+		return x.NoRtcp
+	}
+	return false
 }
 
 // SocketAddress is an IP address, textual and without zone, and a UDP port.
@@ -1767,7 +1776,7 @@ const file_isthmus_media_v1_session_proto_rawDesc = "" +
 	"\x10rollover_counter\x18\x03 \x01(\rR\x0frolloverCounter\x12#\n" +
 	"\rlast_sequence\x18\x04 \x01(\rR\flastSequence\x12\x1d\n" +
 	"\n" +
-	"rtcp_index\x18\x05 \x01(\rR\trtcpIndex\"\xb1\x02\n" +
+	"rtcp_index\x18\x05 \x01(\rR\trtcpIndex\"\xca\x02\n" +
 	"\fRTPTransport\x125\n" +
 	"\x05local\x18\x01 \x01(\v2\x1f.isthmus.media.v1.SocketAddressR\x05local\x127\n" +
 	"\x06remote\x18\x02 \x01(\v2\x1f.isthmus.media.v1.SocketAddressR\x06remote\x12@\n" +
@@ -1775,7 +1784,8 @@ const file_isthmus_media_v1_session_proto_rawDesc = "" +
 	"remoteRtcp\x12\x19\n" +
 	"\brtcp_mux\x18\x04 \x01(\bR\artcpMux\x12#\n" +
 	"\rstrict_source\x18\x05 \x01(\bR\fstrictSource\x12/\n" +
-	"\x04srtp\x18\x06 \x01(\v2\x1b.isthmus.media.v1.SRTPStateR\x04srtp\"3\n" +
+	"\x04srtp\x18\x06 \x01(\v2\x1b.isthmus.media.v1.SRTPStateR\x04srtp\x12\x17\n" +
+	"\ano_rtcp\x18\a \x01(\bR\x06noRtcp\"3\n" +
 	"\rSocketAddress\x12\x0e\n" +
 	"\x02ip\x18\x01 \x01(\tR\x02ip\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\"\xc3\x01\n" +

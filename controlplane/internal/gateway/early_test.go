@@ -220,3 +220,19 @@ func TestAnswerFirst(t *testing.T) {
 		d.hears("Connected")
 	})
 }
+
+// The caller of a device that is in a call hears that it waits.
+func TestCallWaiting(t *testing.T) {
+	play(t, nil, func(w *world) {
+		d := w.device(aliceNumber, "phone")
+		first := w.connected(d)
+		w.rings(coreOffer(sdp.SendRecv))
+		m := d.invited()
+		d.mustPut(m.ID, StatusRequest{Status: call.Ringing})
+		w.did("CallWaiting", "Progress 180")
+		w.over(first.CallID, Ending{Kind: EndedBye})
+		w.rings(coreOffer(sdp.SendRecv))
+		d.mustPut(d.last().MediaSessionID, StatusRequest{Status: call.Ringing})
+		w.did("Progress 180")
+	})
+}

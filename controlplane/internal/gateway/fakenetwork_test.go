@@ -124,6 +124,14 @@ func (n *fakeNetwork) Progress(_ context.Context, callID string, code int, text 
 	return nil
 }
 
+func (n *fakeNetwork) CallWaiting(_ context.Context, callID string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.note("CallWaiting")
+	_, err := n.live(callID)
+	return err
+}
+
 func (n *fakeNetwork) Accept(_ context.Context, callID, text string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

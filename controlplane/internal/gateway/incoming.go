@@ -234,6 +234,11 @@ func (g *Gateway) progressIncoming(ctx context.Context, lc *liveCall, m *call.Me
 			}
 		}
 	}
+	if code == 180 && g.talks(ctx, m.RegistrationID) {
+		if err := g.network.CallWaiting(ctx, lc.ID); err != nil && !errors.Is(err, ErrNoDialog) {
+			g.log.Warn("tell a caller that the called party is in another call", "call", lc.ID, "error", err)
+		}
+	}
 	if err := g.network.Progress(ctx, lc.ID, code, text); err != nil {
 		return networkError(err)
 	}
@@ -241,4 +246,13 @@ func (g *Gateway) progressIncoming(ctx context.Context, lc *liveCall, m *call.Me
 		return err
 	}
 	return g.save(ctx, lc, statusNotice(m, r.Status, ""))
+}
+
+// talks reports whether the device of a registration is in a call.
+func (g *Gateway) talks(ctx context.Context, registrationID string) bool {
+	sessions, err := g.store.LiveSessionsByRegistration(ctx, registrationID)
+	if err != nil {
+		g.log.Error("list the sessions of a registration", "registration", registrationID, "error", err)
+	}
+	return slices.ContainsFunc(sessions, func(m call.MediaSession) bool { return m.Status.Answered() })
 }

@@ -32,6 +32,9 @@ type Network interface {
 	// Progress sends a provisional response to an incoming call, with SDP or
 	// without.
 	Progress(ctx context.Context, callID string, code int, sdp string) error
+	// CallWaiting says with the next 180 of an incoming call that the called
+	// party is in another call (RFC 7462).
+	CallWaiting(ctx context.Context, callID string) error
 	// Accept answers an incoming call with 200.
 	Accept(ctx context.Context, callID, sdp string) error
 	// Reoffer changes the session by re-INVITE or UPDATE and returns the far

@@ -57,6 +57,8 @@ type liveCall struct {
 	// call may not ring before they are met.
 	qos     precondition.Table
 	unready bool
+	// waits: the called party is in another call.
+	waits bool
 	// authorizedEarly: the network has said what early media may pass.
 	authorizedEarly bool
 

@@ -11,6 +11,7 @@ import (
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/gateway"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/dialog"
+	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/header"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/locate"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/precondition"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/transaction"
@@ -266,10 +267,25 @@ func (c *liveCall) respond(e dialog.Respond) {
 	for _, f := range e.Fields {
 		res.AppendHeader(sip.NewHeader(f.Name, f.Value))
 	}
+	if method == sip.INVITE && e.Code > 100 && e.Code < 200 {
+		c.alert(res, tx.Request, e)
+	}
 	setBody(res, c.reserve(res, tx.Request, e.Body))
 	tx.Respond(res)
 	if e.Code >= 200 && (method != sip.INVITE || e.Code >= 300) {
 		delete(c.reqs, e.Req)
+	}
+}
+
+// alert adds to a provisional response what it says about ringing: that no early
+// media comes (RFC 5009), so that the caller's network makes the ring-back tone, and
+// that the call waits (RFC 7462).
+func (c *liveCall) alert(res *sip.Response, invite *sip.Request, e dialog.Respond) {
+	if e.Body.Type == typeSDP && c.trunk.Trusted && header.Has(invite, "P-Early-Media", "supported") {
+		res.AppendHeader(sip.NewHeader("P-Early-Media", string(gateway.EarlyMediaInactive)))
+	}
+	if e.Code == 180 && c.waits {
+		res.AppendHeader(sip.NewHeader("Alert-Info", "<urn:alert:service:call-waiting>"))
 	}
 }
 

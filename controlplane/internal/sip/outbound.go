@@ -107,6 +107,18 @@ func (n *Network) Progress(_ context.Context, callID string, code int, sdp strin
 	return n.wished(c, c.try(func(m *dialog.Machine) ([]dialog.Effect, error) { return m.Progress(code, statusText(code), sdp) }))
 }
 
+// CallWaiting marks an incoming call as one that waits.
+func (n *Network) CallWaiting(_ context.Context, callID string) error {
+	c := n.byID(callID)
+	if c == nil {
+		return gateway.ErrNoDialog
+	}
+	c.mu.Lock()
+	c.waits = true
+	c.mu.Unlock()
+	return nil
+}
+
 // Accept answers an incoming call.
 func (n *Network) Accept(_ context.Context, callID, sdp string) error {
 	c := n.byID(callID)

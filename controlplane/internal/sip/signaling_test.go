@@ -242,3 +242,28 @@ func TestDigestWithinCalls(t *testing.T) {
 	b.p.reply(challenge(bye), 200, "")
 	b2.l.want("ended")
 }
+
+// What a provisional response says about ringing.
+func TestAlerting(t *testing.T) {
+	b := setup(t, "udp")
+	in := b.ringing(t, "in1", offerSDP, "P-Early-Media: supported, gated")
+	_ = b.n.Progress(t.Context(), in.CallID, 183, crlf(answerSDP))
+	if r := b.p.response(183); header.First(r, "P-Early-Media") != "inactive" || header.First(r, "Alert-Info") != "" {
+		t.Errorf("183:\n%s", r.String())
+	}
+	if err := b.n.CallWaiting(t.Context(), in.CallID); err != nil {
+		t.Error(err)
+	}
+	_ = b.n.Progress(t.Context(), in.CallID, 180, "")
+	if r := b.p.response(180); header.First(r, "Alert-Info") != "<urn:alert:service:call-waiting>" || header.First(r, "P-Early-Media") != "" {
+		t.Errorf("180:\n%s", r.String())
+	}
+	other := b.ringing(t, "in2", offerSDP)
+	_ = b.n.Progress(t.Context(), other.CallID, 183, crlf(answerSDP))
+	if r := b.p.response(183); header.First(r, "P-Early-Media") != "" {
+		t.Errorf("to a caller that does not ask:\n%s", r.String())
+	}
+	if err := b.n.CallWaiting(t.Context(), "none"); err == nil {
+		t.Error("a call that is none waits")
+	}
+}

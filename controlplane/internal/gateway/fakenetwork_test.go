@@ -90,15 +90,24 @@ func (n *fakeNetwork) Deregister(_ context.Context, id string) error {
 	return nil
 }
 
-func (n *fakeNetwork) Invite(_ context.Context, in Invite) error {
+func (n *fakeNetwork) Invite(_ context.Context, in Invite) (Dialog, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.note("Invite %s", in.Receiver)
 	n.invites = append(n.invites, in)
-	if n.inviteErr == nil {
-		n.calls[in.CallID] = &fakeCall{localSDP: in.SDP}
+	if n.inviteErr != nil {
+		return Dialog{}, n.inviteErr
 	}
-	return n.inviteErr
+	n.calls[in.CallID] = &fakeCall{localSDP: in.SDP}
+	return Dialog{SIPCallID: "sip-" + in.CallID, LocalTag: "local", Undo: []byte("cancel")}, nil
+}
+
+func (n *fakeNetwork) Abandon(_ context.Context, callID string, d Dialog) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.note("Abandon %s", d.Undo)
+	delete(n.calls, callID)
+	return nil
 }
 
 // live finds a call that is not over, under the lock.

@@ -57,7 +57,7 @@ func TestResume(t *testing.T) {
 		if len(next.media.adopted) != 2 {
 			t.Errorf("the media plane adopts %+v", next.media.adopted)
 		}
-		next.did("Keep "+string(aliceNumber), "Restore sip-"+talking.CallID, "Restore sip-"+held.CallID, "Restore sip-"+spoiled.CallID)
+		next.did("Keep "+string(aliceNumber), "Restore sip-"+talking.CallID, "Restore sip-"+held.CallID, "Abandon cancel", "Restore sip-"+spoiled.CallID, "Abandon ")
 
 		// The calls go on as if nothing had happened.
 		next.media.last[talking.CallID] = w.media.last[talking.CallID]

@@ -26,9 +26,10 @@ type Network interface {
 	// not written yet; the zero value when none would.
 	MediaPolicy(in Invite) MediaPolicy
 	// Invite starts a call. It returns once the INVITE was handed to a
-	// transport; everything after that is an event. Errors: ErrNetworkDown,
-	// *RejectedError when no trunk takes such a call.
-	Invite(ctx context.Context, in Invite) error
+	// transport; everything after that is an event. The dialog is not confirmed:
+	// it is what Abandon needs. Errors: ErrNetworkDown, *RejectedError when no
+	// trunk takes such a call.
+	Invite(ctx context.Context, in Invite) (Dialog, error)
 	// Progress sends a provisional response to an incoming call, with SDP or
 	// without.
 	Progress(ctx context.Context, callID string, code int, sdp string) error
@@ -48,6 +49,9 @@ type Network interface {
 	End(ctx context.Context, callID string, cause call.Cause) error
 	// Restore takes a confirmed dialog over from its stored form.
 	Restore(ctx context.Context, callID string, d Dialog) error
+	// Abandon ends at the far end, as far as can be known, a call that a process
+	// had in set-up when it died. It waits for no answer.
+	Abandon(ctx context.Context, callID string, d Dialog) error
 }
 
 // Errors of Network that the use cases decide on.
@@ -152,6 +156,9 @@ type Dialog struct {
 	LocalTag  string
 	RemoteTag string
 	State     []byte
+	// Undo is what Abandon sends, in a form of the SIP adapter's own; empty once
+	// there is nothing to undo.
+	Undo []byte
 }
 
 // IsZero reports whether there is no dialog.
@@ -194,7 +201,8 @@ type NetworkEvents interface {
 	// Provisional: a 1xx response to our INVITE. 100 is not told, 199 only to
 	// say that the branch that was heard has gone and a.SDP is another's.
 	Provisional(ctx context.Context, callID string, a Answer)
-	// Answered: our INVITE was accepted. The ACK has been sent, with no SDP.
+	// Answered: our INVITE was accepted. The ACK, with no SDP, is sent when it
+	// returns, so that the far end repeats an answer that was not stored.
 	Answered(ctx context.Context, callID string, a Answer)
 	// Acknowledged: the far end answered the offer of our reliable provisional
 	// response to an INVITE that had none.
@@ -205,7 +213,8 @@ type NetworkEvents interface {
 	// sdp asks for our offer, to which the answer comes with Confirmed. The
 	// error, a *RejectedError, refuses; the old session stays.
 	Offered(ctx context.Context, callID, sdp string) (answer string, err error)
-	// DialogChanged: CSeq, target or timers are new and are to be stored.
+	// DialogChanged: CSeq, target or timers are new and are to be stored, or
+	// before the answer what Abandon needs.
 	DialogChanged(ctx context.Context, callID string, d Dialog)
 	// Digit arrived by INFO.
 	Digit(ctx context.Context, callID, digit string, durationMs int)

@@ -183,13 +183,12 @@ func (g *Gateway) invite(ctx context.Context, lc *liveCall, m *call.MediaSession
 	if err != nil {
 		return fmt.Errorf("describe the call to the network: %w", err)
 	}
-	if err := g.save(ctx, lc); err != nil {
-		return err
-	}
 	lc.stopWaiting()
 	invite.SDP = text
-	if err := g.network.Invite(ctx, invite); err != nil {
+	if lc.Dialog, err = g.network.Invite(ctx, invite); err != nil {
 		return networkError(err)
 	}
+	// What the store does not take now goes with the next change.
+	g.save(ctx, lc)
 	return nil
 }

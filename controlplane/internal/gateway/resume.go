@@ -68,6 +68,11 @@ func (g *Gateway) adopt(ctx context.Context, callID string) (*liveCall, error) {
 		return nil, err
 	}
 	if lc.Dialog.IsZero() || !lc.confirmed() {
+		if !lc.Dialog.IsZero() {
+			if err := g.network.Abandon(ctx, lc.ID, lc.Dialog); err != nil {
+				g.log.Warn("end at the far end what was being set up", "call", lc.ID, "sip_call_id", lc.Dialog.SIPCallID, "error", err)
+			}
+		}
 		g.finish(ctx, lc, call.Failed, "the gateway was restarted while the call was being set up")
 		return nil, nil
 	}

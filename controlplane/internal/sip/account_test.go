@@ -88,7 +88,7 @@ func TestStoredAccounts(t *testing.T) {
 		t.Errorf("credentials of a call: %s", a)
 	}
 	s.set()
-	if err := b.n.Invite(t.Context(), outgoing("c2")); err == nil {
+	if _, err := b.n.Invite(t.Context(), outgoing("c2")); err == nil {
 		t.Error("a number whose account is gone still has a trunk")
 	}
 }

@@ -59,6 +59,10 @@ type liveCall struct {
 	unready bool
 	// waits: the called party is in another call.
 	waits bool
+	// ack is held back until the answer is stored.
+	ack *dialog.SendACK
+	// pending is the dialog of the last INVITE before its answer, as stored.
+	pending gateway.Dialog
 	// authorizedEarly: the network has said what early media may pass.
 	authorizedEarly bool
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -21,11 +22,15 @@ import (
 // run carries out effects in their order. The caller holds the call's lock.
 func (c *liveCall) run(effects []dialog.Effect) {
 	events := c.n.events
-	for _, e := range effects {
+	for i, e := range effects {
 		switch e := e.(type) {
 		case dialog.Send:
 			c.send(e)
 		case dialog.SendACK:
+			if c.ack == nil && slices.ContainsFunc(effects[i:], isAnswered) {
+				c.ack = &e
+				continue
+			}
 			c.sendACK(e)
 		case dialog.SendCANCEL:
 			c.sendCANCEL(e)
@@ -48,6 +53,9 @@ func (c *liveCall) run(effects []dialog.Effect) {
 		case dialog.Answered:
 			c.tell(func(ctx context.Context) {
 				events.Answered(ctx, c.id, gateway.Answer{Signal: e.Signal, SDP: e.SDP, Dialog: c.stored(e.Dialog)})
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				c.releaseACK()
 			})
 		case dialog.Confirmed:
 			c.tell(func(ctx context.Context) {
@@ -93,7 +101,21 @@ func (c *liveCall) offered(ctx context.Context, e dialog.Offered) {
 	c.step(func(m *dialog.Machine) []dialog.Effect { return m.Answer(e.Req, answer, refusal) })
 }
 
+func isAnswered(e dialog.Effect) bool {
+	_, is := e.(dialog.Answered)
+	return is
+}
+
+// releaseACK sends the ACK that was held back, with the lock held.
+func (c *liveCall) releaseACK() {
+	if held := c.ack; held != nil {
+		c.ack = nil
+		c.sendACK(*held)
+	}
+}
+
 func (c *liveCall) send(e dialog.Send) {
+	c.releaseACK() // nothing may overtake it
 	n := c.n
 	initial := e.Method == "INVITE" && e.Dialog.RemoteTag == ""
 	var to leg
@@ -147,6 +169,7 @@ func (c *liveCall) send(e dialog.Send) {
 		// be cancelled.
 		c.last = n.launch(c.trunk, out, []locate.Target{to.target}, result)
 		c.txs[e.Tx] = c.last
+		c.invited()
 		return
 	}
 	c.txs[e.Tx] = n.launchTo(c.trunk, out, query, result)
@@ -197,6 +220,9 @@ func (c *liveCall) supported() string {
 }
 
 func (c *liveCall) sendACK(e dialog.SendACK) {
+	if h := c.ack; h != nil && h.Seq == e.Seq && h.Dialog.RemoteTag == e.Dialog.RemoteTag {
+		return // the 2xx again, while its ACK is held back
+	}
 	out, err := c.n.build("ACK", e.Seq, e.Dialog)
 	var query locate.Query
 	if err == nil {

@@ -44,6 +44,8 @@ type listener struct {
 	// answer to Offered; nil refuses with 488.
 	answer func(callID, sdp string) (string, error)
 	find   func(sipCallID, tag string) (string, gateway.Dialog, error)
+	// storing is waited for by Answered, when set.
+	storing chan struct{}
 	// dialogs as last told, by call.
 	dialogs map[string]gateway.Dialog
 }
@@ -81,6 +83,9 @@ func (l *listener) Provisional(_ context.Context, id string, a gateway.Answer) {
 }
 func (l *listener) Answered(_ context.Context, id string, a gateway.Answer) {
 	l.note(event{kind: "answered", callID: id, answer: a})
+	if l.storing != nil {
+		<-l.storing
+	}
 }
 func (l *listener) Acknowledged(_ context.Context, id, sdp string) {
 	l.note(event{kind: "acknowledged", callID: id, sdp: sdp})

@@ -12,7 +12,6 @@ import (
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/gateway"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/dialog"
-	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/guard"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/header"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/precondition"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sip/tap"
@@ -46,27 +45,6 @@ func (n *Network) receive(in tap.Inbound) {
 
 // handler is the Network as the transaction layer's user.
 type handler Network
-
-// Stray responses have no transaction any more; a 2xx to an INVITE may be a
-// repetition whose ACK was lost.
-func (h *handler) Stray(in tap.Inbound, res *sip.Response) {
-	n := (*Network)(h)
-	cseq := res.CSeq()
-	if cseq.MethodName == sip.INVITE && res.StatusCode/100 == 2 {
-		c := n.byLocal(res.CallID().Value(), header.Tag(res.From().Params))
-		if c != nil {
-			c.mu.Lock()
-			d := c.m.Dialog()
-			if d.RemoteTag == header.Tag(res.To().Params) {
-				c.sendACK(dialog.SendACK{Dialog: d, Seq: cseq.SeqNo})
-			}
-			c.mu.Unlock()
-			return
-		}
-	}
-	n.metrics.rejected.WithLabelValues("stray_response").Inc()
-	n.pass(in, guard.Garbage, n.set().ByPeer(in.Remote.Addr(), in.Names, nil) != nil)
-}
 
 // Cancel of a pending INVITE.
 func (h *handler) Cancel(in tap.Inbound, req *sip.Request, tx, invite *transaction.Server) {
@@ -426,7 +404,7 @@ func (n *Network) incomingCall(in tap.Inbound, req *sip.Request, tx *transaction
 	}
 	call := gateway.IncomingCall{
 		CallID: id, Tenant: t.Tenant, Caller: caller.address, CallerName: caller.name,
-		Callee: called.address, CalleeName: called.name, SDP: r.Body.Content, Dialog: c.stored(c.m.Dialog()),
+		Callee: called.address, CalleeName: called.name, SDP: r.Body.Content, Dialog: c.announced(tx),
 		Location: location, Signaling: signalingOf(t, req), Emergency: c.priority,
 		AnswerFirst: c.unready, Media: t.MediaPolicy(),
 	}

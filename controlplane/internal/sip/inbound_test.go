@@ -392,7 +392,7 @@ func TestTooManyCalls(t *testing.T) {
 	if r := b.p.response(503); header.First(r, "Retry-After") == "" {
 		t.Error("503 without Retry-After")
 	}
-	if err := b.n.Invite(t.Context(), outgoing("c1")); !errors.Is(err, gateway.ErrNetworkDown) {
+	if _, err := b.n.Invite(t.Context(), outgoing("c1")); !errors.Is(err, gateway.ErrNetworkDown) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -151,7 +151,7 @@ func TestKamailio(t *testing.T) {
 			if got := b.n.registrar.Count(); got != 2 {
 				t.Errorf("%d bindings", got)
 			}
-			if err := b.n.Invite(ctx, outgoing("c1")); err != nil {
+			if _, err := b.n.Invite(ctx, outgoing("c1")); err != nil {
 				t.Fatal(err)
 			}
 			in := b.l.want("incoming").incoming
@@ -200,7 +200,7 @@ func TestKamailio(t *testing.T) {
 			if got := b.n.registrar.Count(); got != 0 {
 				t.Errorf("%d bindings after the last left", got)
 			}
-			if err := b.n.Invite(ctx, outgoing("c2")); err != nil {
+			if _, err := b.n.Invite(ctx, outgoing("c2")); err != nil {
 				t.Fatal(err)
 			}
 			if e := b.l.want("ended"); e.ending.Code != 404 {

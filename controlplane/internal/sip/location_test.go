@@ -27,12 +27,12 @@ func TestEmergencyCall(t *testing.T) {
 	both(t, func(t *testing.T, network string) {
 		b := setup(t, network, withSOS, func(c *Config) { c.MaxCalls = 1 })
 		b.answered(t, "ordinary")
-		if err := b.n.Invite(t.Context(), outgoing("second")); !errors.Is(err, gateway.ErrNetworkDown) {
+		if _, err := b.n.Invite(t.Context(), outgoing("second")); !errors.Is(err, gateway.ErrNetworkDown) {
 			t.Fatalf("a second call: %v", err)
 		}
 		in := emergency("sos1")
 		in.Receiver, _ = call.ParseAddress("urn:service:sos.fire")
-		if err := b.n.Invite(t.Context(), in); err != nil {
+		if _, err := b.n.Invite(t.Context(), in); err != nil {
 			t.Fatal(err)
 		}
 		invite := b.p.request("INVITE")
@@ -82,7 +82,7 @@ func TestEmergencyCallToANumber(t *testing.T) {
 	b := setup(t, "udp", withSOS, func(c *Config) {
 		c.Trunks[1].Credentials = map[string]trunk.Credentials{"*": {Username: "u", Password: "p"}}
 	})
-	if err := b.n.Invite(t.Context(), emergency("c1")); err != nil {
+	if _, err := b.n.Invite(t.Context(), emergency("c1")); err != nil {
 		t.Fatal(err)
 	}
 	first := b.p.request("INVITE")
@@ -108,7 +108,7 @@ func TestEmergencyCallToANumber(t *testing.T) {
 func TestNoEmergencyTrunk(t *testing.T) {
 	b := setup(t, "udp")
 	var rejected *gateway.RejectedError
-	if err := b.n.Invite(t.Context(), emergency("c1")); !errors.As(err, &rejected) || rejected.Code != 404 {
+	if _, err := b.n.Invite(t.Context(), emergency("c1")); !errors.As(err, &rejected) || rejected.Code != 404 {
 		t.Errorf("%v", err)
 	}
 	b.p.silent(50*time.Millisecond, func(r received) bool { return r.req() != nil })
@@ -135,7 +135,7 @@ func TestLocationPolicy(t *testing.T) {
 			if c.odd {
 				in.Location = &call.Location{Method: "GPS"}
 			}
-			if err := b.n.Invite(t.Context(), in); err != nil {
+			if _, err := b.n.Invite(t.Context(), in); err != nil {
 				t.Fatal(err)
 			}
 			invite := b.p.request("INVITE")
@@ -164,7 +164,7 @@ func TestIncomingLocation(t *testing.T) {
 	both(t, func(t *testing.T, network string) {
 		b := setup(t, network, withSOS)
 		// What the network sends is what it receives from itself.
-		if err := b.n.Invite(t.Context(), emergency("out")); err != nil {
+		if _, err := b.n.Invite(t.Context(), emergency("out")); err != nil {
 			t.Fatal(err)
 		}
 		invite := b.p.request("INVITE")

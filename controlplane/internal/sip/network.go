@@ -81,7 +81,9 @@ type Network struct {
 	watching map[string]*watch
 	// finding holds requests that wait for FindDialog.
 	finding map[string][]pending
-	timers  map[*time.Timer]struct{}
+	// undone calls, whose INVITE may still be refused; by Call-ID and local tag.
+	undone map[string]left
+	timers map[*time.Timer]struct{}
 }
 
 var _ gateway.Network = (*Network)(nil)
@@ -96,7 +98,8 @@ func New(cfg Config, deps Deps) (*Network, error) {
 		cfg: cfg, log: deps.Logger, tracer: deps.Tracer, rand: deps.Rand, now: deps.Now, events: deps.Events, stored: deps.Accounts,
 		calls: map[string]*liveCall{}, local: map[string]*liveCall{}, incoming: map[string]*liveCall{},
 		labels: map[string]call.Number{}, accounts: map[string]*digest.Session{},
-		watches: map[watchKey]*watch{}, watching: map[string]*watch{}, finding: map[string][]pending{}, timers: map[*time.Timer]struct{}{},
+		watches: map[watchKey]*watch{}, watching: map[string]*watch{}, finding: map[string][]pending{}, undone: map[string]left{},
+		timers: map[*time.Timer]struct{}{},
 	}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)

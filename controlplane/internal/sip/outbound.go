@@ -20,23 +20,24 @@ func (n *Network) MediaPolicy(in gateway.Invite) gateway.MediaPolicy {
 }
 
 // Invite starts a call. See gateway.Network.
-func (n *Network) Invite(ctx context.Context, in gateway.Invite) error {
+func (n *Network) Invite(ctx context.Context, in gateway.Invite) (gateway.Dialog, error) {
+	var none gateway.Dialog
 	emergency := in.Emergency || in.Receiver.Kind() == call.EmergencyService
 	n.learnAccount(ctx, in.Tenant, in.Number)
 	trunks := trunk.Alike(n.set().Route(in.Tenant, in.Number, in.Receiver, emergency))
 	if len(trunks) == 0 {
-		return &gateway.RejectedError{Signal: call.Signal{Code: 404, Phrase: "No trunk takes calls to this address", Q850: 3}}
+		return none, &gateway.RejectedError{Signal: call.Signal{Code: 404, Phrase: "No trunk takes calls to this address", Q850: 3}}
 	}
 	if in.SDP == "" {
-		return &gateway.RejectedError{Signal: call.Signal{Code: 488, Phrase: "A call needs an offer"}}
+		return none, &gateway.RejectedError{Signal: call.Signal{Code: 488, Phrase: "A call needs an offer"}}
 	}
 	legs, err := n.legs(ctx, trunks, in, emergency)
 	if err != nil {
-		return err
+		return none, err
 	}
 	c, d, err := n.caller(in, legs, emergency)
 	if err != nil {
-		return err
+		return none, err
 	}
 	cfg := n.machineConfig(c.trunk, len(c.legs))
 	cfg.Retarget = func(target int, d *dialog.State, cfg *dialog.Config) {
@@ -51,19 +52,19 @@ func (n *Network) Invite(ctx context.Context, in gateway.Invite) error {
 	c.m = dialog.NewCaller(cfg, d, in.SDP)
 	if err := n.add(c); err != nil {
 		c.release()
-		return fmt.Errorf("%w: %w", gateway.ErrNetworkDown, err)
+		return none, fmt.Errorf("%w: %w", gateway.ErrNetworkDown, err)
 	}
 	c.step(func(m *dialog.Machine) []dialog.Effect { return m.Invite() })
 	select {
 	case <-c.handed:
-		return nil
+		return c.inSetUp(), nil
 	default:
 	}
 	select {
 	case <-c.handed:
-		return nil
+		return c.inSetUp(), nil
 	case <-c.failed:
-		return fmt.Errorf("%w: %s", gateway.ErrNetworkDown, c.failure.Reason())
+		return none, fmt.Errorf("%w: %s", gateway.ErrNetworkDown, c.failure.Reason())
 	case <-ctx.Done():
 	case <-n.ctx.Done():
 	}
@@ -71,10 +72,10 @@ func (n *Network) Invite(ctx context.Context, in gateway.Invite) error {
 	gaveUp := false
 	c.handedOnce.Do(func() { gaveUp = true })
 	if !gaveUp {
-		return nil // it left in this very moment
+		return c.inSetUp(), nil // it left in this very moment
 	}
 	c.step(func(m *dialog.Machine) []dialog.Effect { return m.End(call.CauseNormal) })
-	return fmt.Errorf("%w: the INVITE could not be sent in time", gateway.ErrNetworkDown)
+	return none, fmt.Errorf("%w: the INVITE could not be sent in time", gateway.ErrNetworkDown)
 }
 
 // caller makes the call of an Invite, on the first trunk that has room for it.
@@ -225,18 +226,9 @@ func (n *Network) restore(callID string, d gateway.Dialog) (*liveCall, error) {
 	if err != nil {
 		return nil, fmt.Errorf("call %s: %w", callID, err)
 	}
-	t := n.set().ByName(state.Trunk)
-	if t == nil {
-		// The trunk's policy is gone, the dialog is not.
-		dflt := trunk.Default()
-		dflt.Name = state.Trunk
-		t = trunk.NewSet([]trunk.Config{dflt}).All()[0]
-	}
-	c := n.newCall(callID, state.CallID, state.LocalTag, "", t, call.Number(state.Number))
-	c.auth.Unmarshal(state.Auth)
-	c.handedOver()
-	c.counted = t
-	t.Adopt()
+	c := n.revive(callID, state)
+	c.counted = c.trunk
+	c.trunk.Adopt()
 	if err := n.add(c); err != nil {
 		c.release()
 		if other := n.byID(callID); other != nil {
@@ -244,10 +236,33 @@ func (n *Network) restore(callID string, d gateway.Dialog) (*liveCall, error) {
 		}
 		return nil, err
 	}
+	c.resume(state)
+	return c, nil
+}
+
+// revive makes a call of a confirmed dialog that this process does not hold.
+func (n *Network) revive(callID string, state dialog.State) *liveCall {
+	c := n.newCall(callID, state.CallID, state.LocalTag, "", n.trunkOr(state.Trunk), call.Number(state.Number))
+	c.auth.Unmarshal(state.Auth)
+	c.handedOver()
+	return c
+}
+
+// trunkOr is a trunk by name. If its policy is gone, its dialogs are not.
+func (n *Network) trunkOr(name string) *trunk.Trunk {
+	if t := n.set().ByName(name); t != nil {
+		return t
+	}
+	dflt := trunk.Default()
+	dflt.Name = name
+	return trunk.NewSet([]trunk.Config{dflt}).All()[0]
+}
+
+// resume begins where the dialog stands.
+func (c *liveCall) resume(state dialog.State) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var effects []dialog.Effect
-	c.m, effects = dialog.Restore(n.machineConfig(t, 1), state)
+	c.m, effects = dialog.Restore(c.n.machineConfig(c.trunk, 1), state)
 	c.run(effects)
-	return c, nil
 }

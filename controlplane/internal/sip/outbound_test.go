@@ -154,7 +154,7 @@ func TestRefusedConnection(t *testing.T) {
 	deadAddr := dead.addr()
 	dead.close()
 	b := setupWith(t, p, func(c *Config) { c.Trunks[0].Targets = []string{deadAddr} })
-	err := b.n.Invite(t.Context(), outgoing("c1"))
+	_, err := b.n.Invite(t.Context(), outgoing("c1"))
 	if !errors.Is(err, gateway.ErrNetworkDown) || !strings.Contains(err.Error(), deadAddr) {
 		t.Errorf("error %v", err)
 	}
@@ -178,7 +178,7 @@ func TestNextTarget(t *testing.T) {
 		c.Trunks[0].Targets = []string{silent.addr(), busy.addr(), good.addr()}
 		c.Timers.Attempt = 150 * time.Millisecond
 	})
-	if err := b.n.Invite(t.Context(), outgoing("c1")); err != nil {
+	if _, err := b.n.Invite(t.Context(), outgoing("c1")); err != nil {
 		t.Fatal(err)
 	}
 	late := silent.request("INVITE")
@@ -261,7 +261,7 @@ func TestIdentity(t *testing.T) {
 	b := setup(t, "udp")
 	in := outgoing("c1")
 	in.DisplayName = "Zoë \"Z\"\r\nX-Evil: 1"
-	if err := b.n.Invite(t.Context(), in); err != nil {
+	if _, err := b.n.Invite(t.Context(), in); err != nil {
 		t.Fatal(err)
 	}
 	invite := b.p.request("INVITE")
@@ -280,7 +280,7 @@ func TestIdentity(t *testing.T) {
 	}
 	in = outgoing("c2")
 	in.Anonymous = true
-	if err := b.n.Invite(t.Context(), in); err != nil {
+	if _, err := b.n.Invite(t.Context(), in); err != nil {
 		t.Fatal(err)
 	}
 	invite = b.p.next("second INVITE", func(r received) bool { return r.req() != nil && strings.Contains(r.From().Value(), "anonymous") })
@@ -427,13 +427,13 @@ func TestSessionTimerOut(t *testing.T) {
 func TestNoTrunk(t *testing.T) {
 	b := setup(t, "udp", func(c *Config) { c.Trunks[0].Prefixes = []string{"+49"} })
 	var rejected *gateway.RejectedError
-	if err := b.n.Invite(t.Context(), outgoing("c1")); !errors.As(err, &rejected) || rejected.Code != 404 {
+	if _, err := b.n.Invite(t.Context(), outgoing("c1")); !errors.As(err, &rejected) || rejected.Code != 404 {
 		t.Errorf("error %v", err)
 	}
 	in := outgoing("c2")
 	in.Tenant = "another"
 	in.Receiver = call.Number("+4930123456").Address()
-	if err := b.n.Invite(t.Context(), in); !errors.As(err, &rejected) {
+	if _, err := b.n.Invite(t.Context(), in); !errors.As(err, &rejected) {
 		t.Errorf("another tenant's trunk was used: %v", err)
 	}
 }

@@ -276,7 +276,7 @@ func crlf(s string) string {
 // invite makes the network call the phone.
 func (b *bundle) invite(t *testing.T, id string) received {
 	t.Helper()
-	if err := b.n.Invite(context.Background(), outgoing(id)); err != nil {
+	if _, err := b.n.Invite(context.Background(), outgoing(id)); err != nil {
 		t.Fatal(err)
 	}
 	return b.p.request("INVITE")

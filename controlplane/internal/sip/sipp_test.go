@@ -77,7 +77,7 @@ func TestSIPpAnswers(t *testing.T) {
 		b, port := sippBundle(t, network)
 		wait := sipp(t, "callee", network, port, "-m", "1")
 		b.waitFor(t, "SIPp", func() bool { return listening(network, port) })
-		if err := b.n.Invite(t.Context(), outgoing("c1")); err != nil {
+		if _, err := b.n.Invite(t.Context(), outgoing("c1")); err != nil {
 			t.Fatal(err)
 		}
 		if e := b.l.want("provisional"); e.answer.Code != 183 || !strings.Contains(e.answer.SDP, "m=audio 42000") {

@@ -121,7 +121,7 @@ func TestForeignCertificates(t *testing.T) {
 		c.Trunks[0].TLS.ServerName = "other.example"
 		c.Trunks[0].AllowedNames = []string{"other.example"}
 	})
-	err := b.n.Invite(t.Context(), outgoing("c1"))
+	_, err := b.n.Invite(t.Context(), outgoing("c1"))
 	if !errors.Is(err, gateway.ErrNetworkDown) || !strings.Contains(err.Error(), "is for carrier.example, not for other.example") {
 		t.Errorf("%v", err)
 	}
@@ -312,7 +312,7 @@ func TestRetryAfter(t *testing.T) {
 	b.p.reply(invite, 503, "a", "Retry-After: 30")
 	b.l.want("ended")
 	var rejected *gateway.RejectedError
-	if err := b.n.Invite(t.Context(), outgoing("c2")); !errors.As(err, &rejected) || rejected.Signal.Code != 503 {
+	if _, err := b.n.Invite(t.Context(), outgoing("c2")); !errors.As(err, &rejected) || rejected.Signal.Code != 503 {
 		t.Errorf("a call within the pause: %v", err)
 	}
 }
@@ -321,7 +321,7 @@ func TestTrunkLimits(t *testing.T) {
 	b := setup(t, "udp", func(c *Config) { c.Trunks[0].Limits.Calls = 1 })
 	invite := b.invite(t, "c1")
 	var rejected *gateway.RejectedError
-	if err := b.n.Invite(t.Context(), outgoing("c2")); !errors.As(err, &rejected) || rejected.Signal.Code != 503 {
+	if _, err := b.n.Invite(t.Context(), outgoing("c2")); !errors.As(err, &rejected) || rejected.Signal.Code != 503 {
 		t.Errorf("a call above the limit: %v", err)
 	}
 	b.p.send(b.addr, b.inviteText("in1", "+15550100", offerSDP))
@@ -351,7 +351,7 @@ func TestLargeRequests(t *testing.T) {
 	t.Run("TCP", func(t *testing.T) {
 		p := newPhone(t, "tcp")
 		b := setupWith(t, p, func(c *Config) { c.Trunks[0].Transport = "udp" })
-		if err := b.n.Invite(t.Context(), large("c1")); err != nil {
+		if _, err := b.n.Invite(t.Context(), large("c1")); err != nil {
 			t.Fatal(err)
 		}
 		invite := p.request("INVITE")
@@ -364,7 +364,7 @@ func TestLargeRequests(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		b := setup(t, "udp")
 		for i := range 2 {
-			if err := b.n.Invite(t.Context(), large(fmt.Sprint("c", i))); err != nil {
+			if _, err := b.n.Invite(t.Context(), large(fmt.Sprint("c", i))); err != nil {
 				t.Fatal(err)
 			}
 			invite := b.p.request("INVITE")
@@ -391,7 +391,7 @@ func TestReload(t *testing.T) {
 	if err := b.n.Reload(cfg); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.n.Invite(t.Context(), outgoing("c2")); err != nil {
+	if _, err := b.n.Invite(t.Context(), outgoing("c2")); err != nil {
 		t.Fatal(err)
 	}
 	fresh := other.request("INVITE")

@@ -124,8 +124,10 @@ func (u *user) pause(most time.Duration, done <-chan struct{}) {
 // script is what the far end of a call does.
 type script struct {
 	rings, rejects bool
-	answersAfter   time.Duration
-	hangsUpAfter   time.Duration // 0: never
+	// keepsRinging: it never answers.
+	keepsRinging bool
+	answersAfter time.Duration
+	hangsUpAfter time.Duration // 0: never
 }
 
 func (u *user) script() script {
@@ -133,6 +135,7 @@ func (u *user) script() script {
 		rings: u.random.IntN(4) > 0, rejects: u.random.IntN(6) == 0,
 		answersAfter: time.Duration(u.random.IntN(60)) * time.Millisecond,
 	}
+	s.keepsRinging = s.rings && u.random.IntN(6) == 0
 	if u.random.IntN(2) == 0 {
 		s.hangsUpAfter = time.Duration(20+u.random.IntN(300)) * time.Millisecond
 	}
@@ -159,6 +162,12 @@ func (a *act) answer(s script) func(context.Context, *telco.Call) {
 				return
 			}
 		}
+		if s.keepsRinging {
+			wait(ctx, patience)
+			a.mustEnd(ctx.Done())
+			a.tries("NotReachable", "NoAnswer")
+			return
+		}
 		if !wait(ctx, s.answersAfter) {
 			// Its caller has gone: the network refuses with 480 what it has not answered.
 			a.tries("NotReachable", "NoAnswer")
@@ -178,8 +187,32 @@ func (a *act) answer(s script) func(context.Context, *telco.Call) {
 		} else {
 			wait(ctx, patience)
 		}
+		a.mustEnd(ctx.Done())
 		// The network hangs up when this returns.
 		a.tries("Terminated")
+	}
+}
+
+// mustEnd waits for the gateway to end a call at the far end when it has told its
+// device that the call is over; it returns at once while it has not.
+func (a *act) mustEnd(ended <-chan struct{}) {
+	giveUp := time.NewTimer(patience)
+	defer giveUp.Stop()
+	for {
+		goesOn, changed := a.goesOn()
+		if goesOn {
+			return
+		}
+		select {
+		case <-ended:
+			return
+		case <-changed:
+		case <-giveUp.C:
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.problem("the far end of the call with %s is still in it, though its session is over", a.far)
+			return
+		}
 	}
 }
 
@@ -188,7 +221,8 @@ func (u *user) call() {
 	far := u.fresh(called)
 	a := u.ledger.begin(far)
 	defer close(a.done)
-	if err := u.network.Handle(far, a.answer(u.script())); err != nil {
+	plays := u.script()
+	if err := u.network.Handle(far, a.answer(plays)); err != nil {
 		u.t.Error(err)
 		return
 	}
@@ -209,7 +243,14 @@ func (u *user) call() {
 		u.pause(300*time.Millisecond, nil)
 		return
 	}
-	if u.random.IntN(6) == 0 {
+	switch {
+	case plays.keepsRinging:
+		// Most are ringing still when the gateway is killed.
+		if _, over := u.awaitFor(a, s.ID, 2*time.Second); !over {
+			u.hangUp(a, s.ID)
+		}
+		return
+	case u.random.IntN(6) == 0:
 		u.pause(80*time.Millisecond, nil)
 		u.hangUp(a, s.ID)
 		return
@@ -218,8 +259,10 @@ func (u *user) call() {
 }
 
 // await waits until a session is answered or over.
-func (u *user) await(a *act, id string) (answered, over bool) {
-	giveUp := time.NewTimer(patience)
+func (u *user) await(a *act, id string) (answered, over bool) { return u.awaitFor(a, id, patience) }
+
+func (u *user) awaitFor(a *act, id string, most time.Duration) (answered, over bool) {
+	giveUp := time.NewTimer(most)
 	defer giveUp.Stop()
 	for {
 		_, answered, over, changed := a.state(id)
@@ -324,6 +367,9 @@ func (u *user) takeCall() {
 		return
 	}
 	leave := func() {
+		if a.invited() {
+			a.mustEnd(c.Ended())
+		}
 		a.tries("SessionCancelled", "Terminated")
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -413,7 +459,13 @@ func (u *user) register() {
 	var answer struct {
 		RegistrationID string `json:"registrationId"`
 	}
-	if err := u.insist("POST", device.Registrations, nil, map[string]any{"deviceId": u.device.ID}, &answer); err != nil {
+	err := u.insist("POST", device.Registrations, nil, map[string]any{"deviceId": u.device.ID}, &answer)
+	if device.FailedWith(err, 409) {
+		// An answer was lost with the process that gave it.
+		all := []any{&answer}
+		err = u.insist("GET", device.Registrations+"?deviceId="+u.device.ID, nil, nil, &all)
+	}
+	if err != nil {
 		u.t.Errorf("register: %v", err)
 		return
 	}

@@ -10,7 +10,8 @@
 //     asked for,
 //   - every session that was seen ends with one final event; what was answered
 //     before goes on and ends when somebody hangs up,
-//   - what the API acknowledged is there afterwards.
+//   - what the API acknowledged is there afterwards,
+//   - no far end stays in a call whose session is over, or goes on ringing for it.
 //
 // The media node is a process of its own and is not killed. The moments are
 // random, most of them a few milliseconds after something has begun. The seed is

@@ -122,6 +122,23 @@ func (a *act) state(sessionID string) (last string, answered, over bool, changed
 	return s.told[len(s.told)-1], s.answered(), s.over(), a.changed
 }
 
+// goesOn reports whether a session of the act is not over.
+func (a *act) goesOn() (goesOn bool, changed <-chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range a.sessions {
+		goesOn = goesOn || !s.over()
+	}
+	return goesOn, a.changed
+}
+
+// invited reports whether a session was told.
+func (a *act) invited() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.sessions) > 0
+}
+
 // invitation is the id of a session that was told and is not over.
 func (a *act) invitation() (id string, changed <-chan struct{}) {
 	a.mu.Lock()

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -33,7 +34,8 @@ type Config struct {
 	Name string
 	Path string
 	Args []string
-	// Env is added to the environment of the test.
+	// Env is added to the environment of the test, without what that says to the
+	// test itself (ISTHMUS_…), which would be configuration to the process.
 	Env []string
 	// Dir to run in; empty: a directory of the test's own.
 	Dir string
@@ -63,7 +65,8 @@ func Start(t testing.TB, c Config) *Process {
 	p := &Process{t: t, config: c, done: make(chan struct{})}
 	p.cmd = exec.Command(c.Path, c.Args...)
 	p.cmd.Dir = c.Dir
-	p.cmd.Env = append(os.Environ(), c.Env...)
+	mine := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "ISTHMUS_") })
+	p.cmd.Env = append(mine, c.Env...)
 	if c.Input != nil {
 		p.cmd.Stdin = c.Input
 	}

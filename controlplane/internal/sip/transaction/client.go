@@ -97,7 +97,7 @@ func (c *Client) receive(res *sip.Response) {
 		c.state = completed
 		linger := c.layer.timers.T4
 		if invite {
-			c.layer.sender.Send(failureACK(c.req, res), c.route, nil)
+			c.layer.sender.Send(FailureACK(c.req, res), c.route, nil)
 			linger = c.layer.timers.Long()
 		}
 		if c.reliable {
@@ -105,7 +105,7 @@ func (c *Client) receive(res *sip.Response) {
 		}
 		c.life = time.AfterFunc(linger, c.end)
 	case invite && c.state == completed:
-		c.layer.sender.Send(failureACK(c.req, res), c.route, nil)
+		c.layer.sender.Send(FailureACK(c.req, res), c.route, nil)
 	}
 	c.mu.Unlock()
 	if pass {
@@ -150,8 +150,9 @@ func (c *Client) stopTimers() {
 	}
 }
 
-// failureACK acknowledges a failure response (RFC 3261 17.1.1.3).
-func failureACK(invite *sip.Request, res *sip.Response) *sip.Request {
+// FailureACK acknowledges a failure response to an INVITE (RFC 3261 17.1.1.3); the
+// INVITE's CANCEL will do in its place.
+func FailureACK(invite *sip.Request, res *sip.Response) *sip.Request {
 	ack := derived(invite, sip.ACK)
 	ack.RemoveHeader("To")
 	ack.AppendHeader(sip.HeaderClone(res.To()))

@@ -30,9 +30,10 @@ type Call struct {
 	media    *media
 	codecs   []codec
 	want     direction
-	early    []byte // our answer in an early response
-	offering bool   // our 2xx carried an offer
-	refusing bool   // offers of the peer get 488
+	early    []byte        // our answer in an early response
+	offering bool          // our 2xx carried an offer
+	refusing bool          // offers of the peer get 488
+	delay    time.Duration // of the answer to them
 	pressed  []byte
 	ringing  int // last provisional response received
 }
@@ -99,7 +100,11 @@ func (c *Call) Progress(code int) error {
 // EarlyMedia sends 183 Session Progress with our answer, so that audio flows
 // before the call is answered. When the INVITE had no offer, the 183 goes
 // without a description.
-func (c *Call) EarlyMedia() error {
+func (c *Call) EarlyMedia() error { return c.ProgressWithMedia(183) }
+
+// ProgressWithMedia is EarlyMedia by another provisional response, 180 for
+// instance.
+func (c *Call) ProgressWithMedia(code int) error {
 	body, err := c.answerOffer()
 	if err != nil {
 		return err
@@ -109,10 +114,25 @@ func (c *Call) EarlyMedia() error {
 		body, c.early = nil, nil
 	}
 	c.mu.Unlock()
-	if !c.leg.invite.progress(183, body, sip.NewHeader("P-Early-Media", "sendrecv")) {
+	if !c.leg.invite.progress(code, body, sip.NewHeader("P-Early-Media", "sendrecv")) {
 		return c.leg.why()
 	}
 	return nil
+}
+
+// Branch sends an unreliable provisional response with our answer as another
+// branch of a forked call would: in an early dialog with a To tag of its own, by
+// which nothing else comes.
+func (c *Call) Branch(code int, tag string) error {
+	body, err := c.answerOffer()
+	if err != nil {
+		return err
+	}
+	s := c.leg.invite
+	res := s.response(code, body)
+	res.To().Params.Remove("tag")
+	res.To().Params.Add("tag", tag)
+	return s.tx.Respond(res)
 }
 
 // Answer accepts the call. Media flow from now on.
@@ -353,6 +373,14 @@ func (c *Call) RefuseChanges() {
 	c.refusing = true
 }
 
+// DelayChanges lets the peer wait for the answer to its re-INVITEs and UPDATEs from
+// now on, less than a minute.
+func (c *Call) DelayChanges(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.delay = d
+}
+
 // redirect changes the direction of our stream with a re-INVITE. A collision
 // with one of the peer's is tried again after the pause of RFC 3261 section
 // 14.1.
@@ -395,10 +423,13 @@ func (c *Call) redirect(ctx context.Context, dir direction) error {
 }
 
 // offer implements legUser.
-func (c *Call) offer(_ context.Context, _ sip.RequestMethod, body []byte) ([]byte, *cause) {
+func (c *Call) offer(ctx context.Context, _ sip.RequestMethod, body []byte) ([]byte, *cause) {
 	c.mu.Lock()
-	m, codecs, want, refusing := c.media, c.codecs, c.want, c.refusing
+	m, codecs, want, refusing, delay := c.media, c.codecs, c.want, c.refusing, c.delay
 	c.mu.Unlock()
+	if delay > 0 && c.n.pause(ctx, delay) != nil {
+		return nil, &cause{Code: 487, Text: statusText(487)}
+	}
 	if m == nil || refusing {
 		return nil, &cause{Code: 488, Text: statusText(488)}
 	}

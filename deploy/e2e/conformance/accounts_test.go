@@ -71,6 +71,18 @@ func accounts(t *testing.T, registrar string) []settings {
 }
 
 func (w *world) bindAccounts(sc *godog.ScenarioContext) {
+	sc.Step(`^`+who+` has a number without an emergency address$`, func(name string) error {
+		a, err := w.actor(name)
+		if err != nil {
+			return err
+		}
+		a.number = newNumber(without)
+		if a.tokenNumber == "" {
+			return nil
+		}
+		a.tokenNumber = a.number
+		return w.renew(a, devoauth.TokenRequest{})
+	})
 	sc.Step(`^`+who+` has an account with the network that is ([a-z]+)$`, func(name, kind string) error {
 		a, err := w.actor(name)
 		if err != nil {

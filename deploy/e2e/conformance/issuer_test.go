@@ -13,9 +13,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
@@ -98,7 +100,7 @@ func (i *issuer) trusted() []settings {
 		{
 			"issuer": i.url + "/oauth", "jwks_url": i.url + "/oauth/jwks", "audiences": []string{audience}, "refetch_interval": "100ms",
 			"introspection": settings{
-				"endpoint": i.url + "/oauth/introspect", "client_id": gatewayApp, "client_secret": i.secret, "negative_ttl": "-1s",
+				"endpoint": i.url + "/oauth/introspect", "client_id": gatewayApp, "client_secret": i.secret, "negative_ttl": "-1s", "cache_ttl": "1s",
 			},
 		},
 		{"issuer": i.forge(), "jwks_url": i.url + "/forge/jwks", "audiences": []string{audience}, "refetch_interval": "100ms"},
@@ -112,6 +114,20 @@ func (i *issuer) forge() string { return i.url + "/forge" }
 func (i *issuer) token(r devoauth.TokenRequest) (string, error) {
 	answer, err := i.server.Token(context.Background(), r)
 	return answer.AccessToken, err
+}
+
+// revoke a token as its application does (RFC 7009).
+func (i *issuer) revoke(client, token string) error {
+	form := url.Values{"token": {token}, "client_id": {client}, "client_secret": {i.secret}}
+	answer, err := http.PostForm(i.url+"/oauth/revoke", form)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("revoke: %s", answer.Status)
+	}
+	return nil
 }
 
 // forgery is a token before it is signed.

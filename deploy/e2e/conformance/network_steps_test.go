@@ -22,6 +22,13 @@ func (w *world) bindNetwork(sc *godog.ScenarioContext) {
 		}
 		return w.far.Progress(code)
 	})
+	sc.Step(`^the far end sends (\d{3}) with a description$`, func(code int) error { return w.far.ProgressWithMedia(code) })
+	sc.Step(`^another branch of the far end sends (\d{3})$`, func(code int) error { return w.far.Branch(code, "branch-of-the-test") })
+	sc.Step(`^the far end takes (\S+) to agree to changes$`, func(text string) error {
+		d, err := time.ParseDuration(text)
+		w.far.DelayChanges(d)
+		return err
+	})
 	sc.Step(`^the far end answers$`, func() error { return w.far.Answer() })
 	sc.Step(`^the far end rejects with (\d{3})(?: and cause (\d+))?$`, func(code int, cause string) error {
 		q850 := 0

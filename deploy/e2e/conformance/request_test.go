@@ -64,6 +64,9 @@ func (w *world) bindRequests(sc *godog.ScenarioContext) {
 	sc.Step(`^`+who+` sends ([A-Z]+) `+path+` with$`, func(name, method, path string, body *godog.DocString) error {
 		return w.send(name, method, path, &body.Content)
 	})
+	sc.Step(`^`+who+` sends ([A-Z]+) `+path+` until the answer is (\d{3})$`, func(name, method, path string, status int) error {
+		return eventually(func() error { return w.must(w.send(name, method, path, nil), w.answered(status, "")) })
+	})
 	sc.Step(`^`+who+` sends ([A-Z]+) `+path+` with (\d+) bytes$`, func(name, method, path string, n int) error {
 		frame := len(`{"":""}`)
 		body := `{"` + strings.Repeat("x", n-frame) + `":""}`

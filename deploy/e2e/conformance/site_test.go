@@ -20,7 +20,7 @@ import (
 	"github.com/isthmus-gateway/isthmus/loadtest/telco"
 )
 
-// site is everything that runs for one store: an authorization server and three
+// site is everything that runs for one store: an authorization server and four
 // gateways, which differ in their configuration.
 type site struct {
 	tokens *issuer
@@ -47,6 +47,9 @@ const (
 	hasty = "hasty"
 	// strict serves one generation and allows few requests.
 	strict = "strict"
+	// parted has its control plane and its media node in processes of their own,
+	// does not wait long for media, and takes r2.2 to the letter.
+	parted = "parted"
 )
 
 type settings map[string]any
@@ -76,6 +79,11 @@ func startSite(t *testing.T, dsn func() string) *site {
 			"notify.timeout":                   "1s",
 
 			"api.r22.home_domain": "home.example",
+		},
+		parted: {
+			"calls.emergency_address_missing": []string{without},
+			"calls.media_timeout":             "2s",
+			"api.r22.envelope_attributes":     true,
 		},
 		strict: {
 			"api.generations":     []string{"r3.1"},
@@ -144,28 +152,57 @@ func (s *site) start(t *testing.T, name, dsn string, more settings) *gateway {
 	for k, v := range more {
 		control[k] = v
 	}
+	media := settings{
+		"rpc.listen":        port.Address(t),
+		"rpc.shared_secret": "shared by the planes",
+		"webrtc.bind":       []string{"127.0.0.1"},
+		"webrtc.port":       port.Free(t),
+		"rtp.bind":          []string{"127.0.0.1"},
+		"rtp.port_min":      rtp,
+		"rtp.port_max":      rtp + 279,
+		"limits.sessions":   130,
+	}
+	run := runTogether
+	if name == parted {
+		run = runApart
+	}
+	run(t, g, dir, control, media).AwaitReady(30*time.Second, "http://"+admin+"/readyz")
+	g.documents = fetchDocuments(t, g)
+	return g
+}
+
+// runTogether starts the all-in-one, without what a site has of its own.
+func runTogether(t *testing.T, g *gateway, dir string, control, media settings) *process.Process {
+	t.Helper()
 	config := settings{
 		"log.level": "warn", "data_dir": filepath.Join(dir, "data"), "public_url": g.url, "secure_url": g.secure,
 		"parts.oauth": false, "parts.network": false, "parts.softphone": false,
-		"media_plane.rpc.listen":        port.Address(t),
-		"media_plane.rpc.shared_secret": "shared by the planes",
-		"media_plane.webrtc.bind":       []string{"127.0.0.1"},
-		"media_plane.webrtc.port":       port.Free(t),
-		"media_plane.rtp.bind":          []string{"127.0.0.1"},
-		"media_plane.rtp.port_min":      rtp,
-		"media_plane.rtp.port_max":      rtp + 279,
-		"media_plane.limits.sessions":   130,
 	}
 	for k, v := range control {
 		config["control_plane."+k] = v
 	}
-	p := process.Start(t, process.Config{
-		Name: "isthmus (" + name + ")", Path: program.Path(t, program.Isthmus), Dir: dir, Quick: true,
+	for k, v := range media {
+		config["media_plane."+k] = v
+	}
+	return process.Start(t, process.Config{
+		Name: "isthmus (" + g.name + ")", Path: program.Path(t, program.Isthmus), Dir: dir, Quick: true,
 		Args: []string{"run", "--config", config.write(t, dir)},
 	})
-	p.AwaitReady(30*time.Second, "http://"+admin+"/readyz")
-	g.documents = fetchDocuments(t, g)
-	return g
+}
+
+// runApart starts a media node and a control plane, and answers the latter.
+func runApart(t *testing.T, g *gateway, dir string, control, media settings) *process.Process {
+	t.Helper()
+	control["log.level"], media["log.level"] = "warn", "warn"
+	media["node_id"], media["admin"] = "node", port.Address(t)
+	media["control_planes"] = []string{"http://" + control["nodes.listen.address"].(string)}
+	start := func(name, path string, config settings) *process.Process {
+		return process.Start(t, process.Config{
+			Name: name + " (" + g.name + ")", Path: path, Dir: dir, Quick: true, Args: []string{"--config", config.write(t, t.TempDir())},
+		})
+	}
+	start("mediaplane", program.Path(t, program.MediaPlane), media)
+	return start("controlplane", program.Path(t, program.ControlPlane), control)
 }
 
 // write makes a configuration file of keys with dots; JSON is YAML.

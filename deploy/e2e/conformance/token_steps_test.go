@@ -59,6 +59,13 @@ func (w *world) bindTokens(sc *godog.ScenarioContext) {
 		return nil
 	})
 	sc.Step(`^the authorization server has changed its key$`, func() error { return w.site.tokens.server.Rotate() })
+	sc.Step(`^`+who+` has revoked its token$`, func(name string) error {
+		a, err := w.actor(name)
+		if err != nil {
+			return err
+		}
+		return w.site.tokens.revoke(a.client, a.token)
+	})
 	sc.Step(`^`+who+` has a forged token with (.+)$`, w.forge)
 	sc.Step(`^`+who+` has a token that is bound to a key$`, func(name string) error {
 		return w.bound(name, func(r *devoauth.TokenRequest) (err error) {

@@ -23,6 +23,8 @@ var discard = log.New(io.Discard, "", 0)
 const (
 	subscribers = "+1999"
 	farEnds     = "+1777"
+	// without are subscribers without an emergency address.
+	without = "+1999911"
 )
 
 var numbers atomic.Int64

@@ -80,9 +80,28 @@ Feature: States of calls that a device makes
     Examples:
       | code | cause | status       |
       | 480  | 17    | Busy         |
+      | 500  | 18    | NoAnswer     |
       | 500  | 19    | NoAnswer     |
       | 403  | 21    | Declined     |
       | 503  | 1     | NotReachable |
+      | 500  | 3     | NotReachable |
+      | 500  | 20    | NotReachable |
+      | 500  | 22    | NotReachable |
+      | 500  | 28    | NotReachable |
+      | 486  | 34    | Failed       |
+      | 480  | 38    | Failed       |
+      | 480  | 41    | Failed       |
+      | 480  | 42    | Failed       |
+      | 480  | 47    | Failed       |
+      | 486  | 31    | Busy         |
+
+  @r31 @main
+  Scenario: The network's own cause is told
+    Given the device is subscribed to session-status
+    And the device is calling
+    When the far end rejects with 480 and cause 17
+    Then the device is told "Busy" with
+      | reason | /^SIP 480 .*; Q\.850 17$/ |
 
   Scenario: Ringing without an answer
     Given the device is subscribed to session-status
@@ -130,6 +149,32 @@ Feature: States of calls that a device makes
     When the far end answers
     Then the device is told "Connected"
     And both answers are for the same media
+    When the device hangs up
+    Then the far end hears the hang-up
+
+  Scenario: Ringing may bring a description
+    Given the device is subscribed to session-status
+    And the device is calling
+    When the far end sends 180 with a description
+    Then the device is told "Ringing" with
+      | answer.sdp | present |
+    And the device's media take the answer
+    And the device's media become connected
+    When the far end answers
+    Then the device is told "Connected"
+    And both answers are for the same media
+
+  Scenario: A call that forks
+    Given the device is subscribed to session-status
+    And the device is calling
+    When the far end sends 180
+    And another branch of the far end sends 183
+    Then the device is told "InProgress" with
+      | answer.sdp | present |
+    When the far end sends 183
+    And the far end answers
+    Then the device has been told "Ringing", "InProgress", "InProgress", "Connected"
+    And the media of the device are connected
     When the device hangs up
     Then the far end hears the hang-up
 
@@ -377,6 +422,31 @@ Feature: States of calls that a device makes
     And the far end refuses changes
     When the device puts "Hold"
     Then the answer is 409 INCOMPATIBLE_STATE
+    And the session of the device is "Connected"
+
+  @on-hasty
+  Scenario: The far end takes its time to be held
+    Given the device is subscribed to session-status
+    And the device is in a call
+    And the far end takes 1s to agree to changes
+    When the device puts "Hold"
+    Then the answer is 200
+    And the answer has
+      | status | Hold |
+    When the device puts "Resume"
+    Then the answer is 409 INCOMPATIBLE_STATE
+    And the device is told "Hold"
+    And the session of the device is "Hold"
+
+  @on-hasty
+  Scenario: The far end takes its time to refuse
+    Given the device is subscribed to session-status
+    And the device is in a call
+    And the far end refuses changes
+    And the far end takes 1s to agree to changes
+    When the device puts "Hold"
+    Then the answer is 200
+    And the device has been told "Connected", "Connected"
     And the session of the device is "Connected"
 
   Scenario: A new offer before the answer

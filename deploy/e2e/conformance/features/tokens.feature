@@ -114,6 +114,12 @@ Feature: Access tokens
     When the opaque device sends DELETE {registrations}/{registrationId}
     Then the answer is 204
 
+  Scenario: A token that is revoked
+    Given the opaque device is registered
+    And the opaque device has revoked its token
+    When the opaque device sends GET {subscriptions} until the answer is 401
+    Then the answer is 401 UNAUTHENTICATED
+
   Scenario: The authorization server changes its key
     Given the authorization server has changed its key
     And the device has a fresh token

@@ -139,6 +139,7 @@ func (s *site) start(t *testing.T, name, dsn string, more settings) *gateway {
 			"name": "network", "targets": []string{g.network.Addr().String()}, "domain": g.network.Domain(),
 			"trusted": true, "emergency": true, "location": "always",
 		}),
+		"relay.sink_url":        g.secure + "/relay",
 		"notify.allow_networks": []string{"127.0.0.1/32"},
 		"notify.ca_files":       []string{s.ca.CA},
 		"notify.backoff_min":    "50ms",

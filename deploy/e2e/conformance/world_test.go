@@ -44,6 +44,9 @@ type world struct {
 	last   *answer
 	sink   *sink
 
+	// reader of the relay, if there is one.
+	reader *reader
+
 	farNumber string
 	arriving  chan *telco.Call
 	// far is the network's side of the call in question.
@@ -101,6 +104,7 @@ func (w *world) bind(sc *godog.ScenarioContext) {
 	w.bindIncoming(sc)
 	w.bindNetwork(sc)
 	w.bindEvents(sc)
+	w.bindRelay(sc)
 	w.bindTokens(sc)
 	w.bindGenerations(sc)
 }
@@ -109,6 +113,7 @@ func (w *world) bind(sc *godog.ScenarioContext) {
 func (w *world) end() error {
 	w.gateway.network.Handle(w.farNumber, nil)
 	w.sink.over.Store(true)
+	w.reader.stop()
 	for _, a := range w.actors {
 		if a.peer != nil {
 			a.peer.close()

@@ -144,7 +144,7 @@ func Play(t testing.TB, s Scenario) *Telephone {
 		}
 	})
 	if s.Listens {
-		condition.Await(t, 10*time.Second, "sipp to listen", p.listening)
+		condition.Await(t, 30*time.Second, "sipp to listen", p.listening)
 	}
 	return p
 }

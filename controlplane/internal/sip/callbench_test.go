@@ -126,9 +126,9 @@ func (g *brisk) Answered(ctx context.Context, id string, _ gateway.Answer)  { g.
 func (g *brisk) Confirmed(ctx context.Context, id string, _ gateway.Answer) { g.talk(ctx, id) }
 func (g *brisk) Ended(context.Context, string, gateway.Ending)              { g.over <- struct{}{} }
 
-func (*brisk) Acknowledged(context.Context, string, string)           {}
-func (*brisk) Provisional(context.Context, string, gateway.Answer)    {}
-func (*brisk) Ready(context.Context, string)                          {}
+func (*brisk) Acknowledged(context.Context, string, string)          {}
+func (*brisk) Provisional(context.Context, string, gateway.Answer)   {}
+func (*brisk) Ready(context.Context, string)                         {}
 func (*brisk) DialogChanged(context.Context, string, gateway.Dialog) {}
 
 func (g *brisk) talk(ctx context.Context, id string) {
@@ -176,9 +176,10 @@ func (g *brisk) begin(f *farTelephone, incoming bool, i int) error {
 	if err != nil {
 		return err
 	}
-	return g.n.Invite(context.Background(), gateway.Invite{
+	_, err = g.n.Invite(context.Background(), gateway.Invite{
 		CallID: fmt.Sprintf("call-%d", i), Tenant: call.DefaultTenant, Number: "+15550001", Receiver: receiver.Address(), SDP: benchSDP,
 	})
+	return err
 }
 
 // BenchmarkCalls sets up calls and hangs them up, INVITE, 200, ACK and BYE each, as

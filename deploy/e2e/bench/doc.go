@@ -9,6 +9,9 @@
 //     of the notification that tells of it, at 50 calls per second.
 //   - BenchmarkScale: what 10,000 registrations with 30,000 subscriptions cost, and
 //     whether look-ups stay as fast as in an empty store.
+//   - BenchmarkSIP: whole calls to a far end that answers at once, with media nodes
+//     faked and real: calls a second that a core of the control plane sustains, and
+//     the memory of 10,000 calls that are up.
 //
 // A run measures for a fixed time, whatever -benchtime says; -benchtime 1x is
 // what `make bench` uses.

@@ -64,7 +64,23 @@ const nodes = 2
 
 func newSite(b *testing.B, dsn string, more gateway.Settings) *site {
 	b.Helper()
-	s := &site{network: farend.Start(b)}
+	network := farend.Start(b)
+	settings := farend.Trunk(network)
+	for k, v := range more {
+		settings[k] = v
+	}
+	s := newSiteOf(b, gateway.SplitConfig{DSN: dsn, Nodes: nodes, Control: settings})
+	s.network = network
+	if err := network.SetGateway(s.gateway.SIP); err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+// newSiteOf makes a site of a gateway with settings of its own, trunks included.
+func newSiteOf(b *testing.B, c gateway.SplitConfig) *site {
+	b.Helper()
+	s := &site{}
 	ca := authority.New(b)
 	s.sink = httptest.NewUnstartedServer(http.HandlerFunc(s.take))
 	s.sink.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Pair}, MinVersion: tls.VersionTLS12}
@@ -72,7 +88,7 @@ func newSite(b *testing.B, dsn string, more gateway.Settings) *site {
 	s.sink.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.sink.StartTLS()
 	b.Cleanup(s.sink.Close)
-	settings := farend.Trunk(s.network)
+	settings := gateway.Settings{}
 	for k, v := range map[string]any{
 		"log.level":            "warn",
 		"calls.media_timeout":  "0s", // nobody sends any
@@ -84,13 +100,11 @@ func newSite(b *testing.B, dsn string, more gateway.Settings) *site {
 	} {
 		settings[k] = v
 	}
-	for k, v := range more {
+	for k, v := range c.Control {
 		settings[k] = v
 	}
-	s.gateway = gateway.SplitConfig{DSN: dsn, Nodes: nodes, Control: settings, Node: gateway.Settings{"log.level": "warn"}}.Start(b)
-	if err := s.network.SetGateway(s.gateway.SIP); err != nil {
-		b.Fatal(err)
-	}
+	c.Control, c.Node = settings, gateway.Settings{"log.level": "warn"}
+	s.gateway = c.Start(b)
 	transport := &http.Transport{MaxIdleConnsPerHost: 256}
 	b.Cleanup(transport.CloseIdleConnections)
 	s.client = &http.Client{Transport: transport, Timeout: 30 * time.Second}

@@ -41,6 +41,9 @@ type SplitConfig struct {
 	// Control and Node are settings of the test's own, of the control plane and
 	// of every media node.
 	Control, Node Settings
+	// Others starts media nodes of the test's own, which announce themselves to
+	// the URL of the control plane; nil for none.
+	Others func(controlPlane, secret string)
 }
 
 // Node is a media node.
@@ -106,6 +109,9 @@ func (c SplitConfig) Start(t testing.TB) *Split {
 	}
 	for i := range c.Nodes {
 		s.AddNode(fmt.Sprintf("node-%d", i+1))
+	}
+	if c.Others != nil {
+		c.Others(s.announce, secret)
 	}
 	s.run()
 	return s

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"testing"
 
+	"github.com/isthmus-gateway/isthmus/deploy/e2e/authority"
 	"github.com/isthmus-gateway/isthmus/deploy/e2e/baresip"
 	"github.com/isthmus-gateway/isthmus/deploy/e2e/device"
 	"github.com/isthmus-gateway/isthmus/deploy/e2e/gateway"
@@ -88,6 +89,51 @@ func TestSDES(t *testing.T) {
 			if key := regexp.MustCompile(`inline:[A-Za-z0-9+/]`).FindString(log); key != "" {
 				t.Error("the log shows a key")
 			}
+		})
+	}
+}
+
+// The same telephone over connections: it is called and calls by TCP, and by TLS
+// with keys in SDP, each side known by its certificate.
+func TestBaresipOverStreams(t *testing.T) {
+	t.Parallel()
+	for _, transport := range []string{"tcp", "tls"} {
+		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
+			at, sip := port.Range(t, 2), port.Free(t)
+			o := baresip.Options{Transport: transport}
+			target, more := address(at), map[string]any{"transport": transport}
+			settings := gateway.Settings{"sip.listeners": []map[string]any{{"network": transport, "address": address(sip)}}}
+			if transport == "tls" {
+				a := authority.New(t)
+				o.CA, o.Encryption = a.CA, "srtp-mand"
+				o.Certificate, o.Key = a.Certificate, a.Key
+				target = address(at + 1)
+				more["media"] = map[string]any{"srtp": "required"}
+				settings["sip.tls.certificate"], settings["sip.tls.key"] = a.Certificate, a.Key
+				settings["sip.tls.ca"], settings["sip.tls.client_ca"] = a.CA, a.CA
+			}
+			settings["sip.trunks"] = trunk(target, more)
+			g := gateway.NewSplit(t, "", 1, settings)
+			phone := baresip.Listen(t, at, landline, o)
+			d := g.Device(ada)
+			call := d.Call("tel:"+landline, browserHz)
+			call.AwaitConnected(patient)
+			call.AwaitTone(patient, browserHz)
+			call.HangUp()
+			call.AwaitStatus(patient, "Terminated")
+			phone.AwaitOutput(patient, "session closed")
+
+			o.Calls, o.Hz = fmt.Sprintf("sip:%s@%s;transport=%s", ada, address(sip), transport), farHz
+			caller := baresip.Listen(t, port.Range(t, 2), faraway, o)
+			in := d.AwaitInvitation(patient, secondHz, nil)
+			in.AwaitMedia(patient)
+			in.Answer()
+			in.AwaitTone(patient, farHz)
+			caller.AwaitOutput(patient, "incoming rtp for 'audio' established")
+			in.HangUp()
+			in.AwaitStatus(patient, "Terminated")
+			caller.AwaitOutput(patient, "session closed")
 		})
 	}
 }

@@ -24,8 +24,8 @@ type Telephone struct {
 // The two ends of aubridge are joined: what is played is recorded.
 const configuration = `
 sip_listen		127.0.0.1:%[1]d
-sip_trans_def		udp
-audio_player		aubridge,loop
+sip_trans_def		%[6]s
+%[7]saudio_player		aubridge,loop
 audio_source		%[5]s
 audio_alert		aubridge,alert
 audio_srate		8000-48000
@@ -50,6 +50,11 @@ type Options struct {
 	// Encryption of its media: "srtp" (offers keys that may be ignored),
 	// "srtp-mand" (RTP/SAVP), "srtp-mandf" (RTP/SAVPF); empty is in the clear.
 	Encryption string
+	// Transport of its calls: udp (empty), tcp or tls. It is called by UDP and TCP
+	// at its port, and by TLS, when it has a certificate, at the one after it.
+	Transport string
+	// Certificate and Key of its own and CA that it believes: PEM files.
+	Certificate, Key, CA string
 	// Calls is a SIP URI that it calls when it is ready; empty for none. Its
 	// caller hears a tone of Hz instead of himself.
 	Calls string
@@ -72,9 +77,24 @@ func Listen(t testing.TB, at int, number string, o Options) *Telephone {
 		source = "aufile," + filepath.Join(dir, "tone.wav")
 		args = append(args, "-e", "/dial "+o.Calls)
 	}
+	if o.Transport == "" {
+		o.Transport = "udp"
+	}
+	secure, pair := "", ""
+	if o.Certificate != "" {
+		secure = fmt.Sprintf("sip_certificate\t\t%s\nsip_cafile\t\t%s\n", filepath.Join(dir, "pair.pem"), o.CA)
+		for _, name := range []string{o.Key, o.Certificate} {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pair += string(text)
+		}
+	}
 	files := map[string]string{
-		"config":   fmt.Sprintf(configuration, at, rtp, rtp+19, "g722.so", source),
-		"accounts": fmt.Sprintf("<sip:%s@127.0.0.1;transport=udp>;regint=0;answermode=auto;audio_codecs=PCMU/8000/1,PCMA/8000/1%s\n", number, encryption),
+		"config":   fmt.Sprintf(configuration, at, rtp, rtp+19, "g722.so", source, o.Transport, secure),
+		"pair.pem": pair,
+		"accounts": fmt.Sprintf("<sip:%s@127.0.0.1;transport=%s>;regint=0;answermode=auto;audio_codecs=PCMU/8000/1,PCMA/8000/1%s\n", number, o.Transport, encryption),
 		"contacts": "",
 		"tone.wav": wave(o.Hz),
 	}

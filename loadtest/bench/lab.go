@@ -48,6 +48,8 @@ type lab struct {
 	dir        string
 	log        func(string, ...any)
 	autogroup  string // nice value of the session before
+	locked     *os.File
+	spinner    *exec.Cmd
 }
 
 // autogroup of the process.
@@ -88,6 +90,9 @@ func newLab(ctx context.Context, log func(string, ...any)) (*lab, error) {
 		}
 	}
 	l := &lab{log: log, autogroup: autogroupNice()}
+	if err := l.lock(); err != nil {
+		return nil, err
+	}
 	l.sweep()
 	// Nice values count within a session only, where sessions are scheduled as
 	// groups (sched(7)). Without that there is nothing to write.
@@ -96,7 +101,7 @@ func newLab(ctx context.Context, log func(string, ...any)) (*lab, error) {
 	if l.dir, err = os.MkdirTemp("", prefix+"-"); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(l.bpffs(), l.namespace(ctx, generatorNamespace)); err != nil {
+	if err := errors.Join(l.bpffs(), l.namespace(ctx, generatorNamespace), l.spin()); err != nil {
 		l.close()
 		return nil, err
 	}
@@ -112,6 +117,44 @@ func (l *lab) bpffs() error {
 	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
 		return fmt.Errorf("mount a BPF file system: %w", err)
 	}
+	return nil
+}
+
+// lock keeps a second benchmark from taking the first one's namespaces away.
+func (l *lab) lock() (err error) {
+	if l.locked, err = os.OpenFile(filepath.Join(os.TempDir(), prefix+".lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return err
+	}
+	if err := unix.Flock(int(l.locked.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = l.locked.Close()
+		return errors.New("another benchmark runs on this machine")
+	}
+	return nil
+}
+
+// spin keeps the systems' CPU from going to sleep by a loop of the least priority
+// there is. On a virtual machine a CPU that sleeps is woken by the host, which may
+// take milliseconds and costs those that wake it; both would be measured as the
+// system's.
+func (l *lab) spin() error {
+	cmd := exec.Command("sh", "-c", "while :; do :; done")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		err := errors.Join(affine(0, systemCPU), schedule(0, unix.SCHED_IDLE, 0))
+		if err == nil {
+			err = cmd.Start()
+		}
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("start a loop on CPU %d: %w", systemCPU, err)
+	}
+	l.spinner = cmd
 	return nil
 }
 
@@ -134,9 +177,13 @@ func (l *lab) close() {
 		_ = exec.Command("ip", "netns", "delete", l.namespaces[i]).Run()
 	}
 	l.namespaces = nil
+	if l.spinner != nil {
+		_ = l.spinner.Process.Kill()
+	}
 	_ = unix.Unmount(filepath.Join(l.dir, "bpf"), unix.MNT_DETACH)
 	_ = os.RemoveAll(l.dir)
 	_ = os.WriteFile(autogroup, []byte(l.autogroup), 0)
+	_ = l.locked.Close()
 }
 
 func run(ctx context.Context, name string, args ...string) error {
@@ -219,9 +266,9 @@ func (c *cable) moderate(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// pin puts the receiving threads of both ends where they belong. The sink goes
-// before everything else on its CPU, so that it tells when packets arrive rather
-// than when it was scheduled.
+// pin puts the receiving threads of both ends where they belong. They go before
+// everything else on their CPUs, as the soft interrupts do whose work they have:
+// so the sink tells when packets arrive rather than when it was scheduled.
 func (c *cable) pin() error {
 	var err error
 	if c.nearNAPI, err = kthread("napi/" + c.near + "-"); err != nil {
@@ -236,11 +283,16 @@ func (c *cable) pin() error {
 	if err := affine(c.farPID, systemCPU); err != nil {
 		return err
 	}
-	if err := unix.Setpriority(unix.PRIO_PROCESS, c.farPID, urgent); err != nil {
-		return err
+	return errors.Join(schedule(c.nearNAPI, unix.SCHED_FIFO, 50), schedule(c.farPID, unix.SCHED_FIFO, 50))
+}
+
+// schedule sets the policy of a thread.
+func schedule(pid int, policy, priority uint32) error {
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: policy, Priority: priority}
+	if err := unix.SchedSetAttr(pid, &attr, 0); err != nil {
+		return fmt.Errorf("scheduling policy of process %d: %w", pid, err)
 	}
-	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 50}
-	return unix.SchedSetAttr(c.nearNAPI, &attr, 0)
+	return nil
 }
 
 func affine(pid, cpu int) error {

@@ -136,9 +136,9 @@ type Point struct {
 	Reordered uint64  `json:"reordered"`
 }
 
-// moderation of interrupts where CPU time is measured; where latency is, there is
-// none.
-const moderation = 20 * time.Microsecond
+// moderation of interrupts where CPU time is measured, as much as network cards
+// have by default; where latency is measured there is none.
+const moderation = 50 * time.Microsecond
 
 // measure sends at a rate for a while.
 func (s *stand) measure(ctx context.Context, rate float64, d, moderation time.Duration) (Point, error) {
@@ -188,10 +188,10 @@ func (s *stand) search(ctx context.Context, guess float64, d time.Duration, log 
 		if err != nil {
 			return 0, err
 		}
-		ok := p.Loss <= maxLoss && p.Queued <= maxQueue
+		ok := p.keepsUp()
 		log("  %-10s %8.0f packets/s asked, %8.0f sent, %7.3f %% lost, %6.0f ns each, %3.0f ms queued", s.system.name(), rate, p.Rate, 100*p.Loss, p.CPU, 1e3*p.Queued)
 		switch {
-		case ok && p.Rate < 0.93*rate:
+		case ok && p.Rate < enough*rate:
 			// The generator is at its end.
 			return max(good, p.Rate), nil
 		case ok:
@@ -216,15 +216,31 @@ func (s *stand) search(ctx context.Context, guess float64, d time.Duration, log 
 	return good, nil
 }
 
-// probe measures once more when it looks bad: a shared machine has hiccups.
+// attempts of a probe that looks bad: a shared machine has hiccups.
+const attempts = 3
+
+// probe measures until the system keeps up and the generator keeps its rate, and
+// answers the best of a few attempts.
 func (s *stand) probe(ctx context.Context, rate float64, d time.Duration) (Point, error) {
-	p, err := s.measure(ctx, rate, d, moderation)
-	if err != nil || p.Loss <= maxLoss && p.Queued <= maxQueue || p.Loss > 0.05 {
-		return p, err
+	var best Point
+	for i := range attempts {
+		p, err := s.measure(ctx, rate, d, moderation)
+		if err != nil {
+			return p, err
+		}
+		switch {
+		case i == 0, p.keepsUp() && !best.keepsUp(), p.keepsUp() == best.keepsUp() && p.Rate > best.Rate:
+			best = p
+		}
+		if best.keepsUp() && best.Rate > enough*rate || p.Loss > 0.1 {
+			break
+		}
 	}
-	again, err := s.measure(ctx, rate, d, moderation)
-	if err == nil && (again.Loss < p.Loss || again.Loss <= maxLoss && again.Queued < p.Queued) {
-		return again, nil
-	}
-	return p, err
+	return best, nil
 }
+
+// enough of the rate that was asked for must be sent.
+const enough = 0.95
+
+// keepsUp says whether the system carries the rate of a point.
+func (p Point) keepsUp() bool { return p.Loss <= maxLoss && p.Queued <= maxQueue }

@@ -434,6 +434,20 @@ func (w *Wire) Total() (Received, error) {
 	return t, nil
 }
 
+// Sent is how many packets the present run has sent.
+func (w *Wire) Sent() uint64 {
+	var n uint64
+	_ = w.objects.Sent.Get(&n)
+	return n
+}
+
+// Number of the next packet of a stream: how many it has sent since Open.
+func (w *Wire) Number(stream int) uint64 {
+	var b [4]byte
+	_, _ = w.states.ReadAt(b[:], int64(stream)*int64(binary.Size(objectStream{}))+8)
+	return uint64(binary.NativeEndian.Uint32(b[:]))
+}
+
 // Foreign is how many RTP packets came to no receiver.
 func (w *Wire) Foreign() uint64 {
 	var n uint64

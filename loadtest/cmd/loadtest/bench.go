@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -48,14 +47,8 @@ func (b *benchCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if b.Out != "" {
-		f, err := os.Create(b.Out)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(results.Write(f), f.Close()); err != nil {
-			return err
-		}
+	if err := save(b.Out, results.Write); err != nil {
+		return err
 	}
 	return results.Report(os.Stdout)
 }

@@ -10,6 +10,7 @@ import (
 )
 
 type cli struct {
+	Media mediaCommand `cmd:"" help:"Send RTP or SRTP streams through a target and measure what comes back."`
 	Bench benchCommand `cmd:"" help:"Measure rtpengine and the engines of a media node beside each other on this machine."`
 }
 

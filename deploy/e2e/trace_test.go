@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -64,7 +63,7 @@ func inOrder(t *testing.T, text string, want ...string) {
 	for _, w := range want {
 		_, after, ok := strings.Cut(rest, w)
 		if !ok {
-			t.Error(fmt.Sprintf("%q is missing, or in the wrong place, in\n%s", w, text))
+			t.Errorf("%q is missing, or in the wrong place, in\n%s", w, text)
 			return
 		}
 		rest = after

@@ -213,8 +213,10 @@ func TestCache(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		_ = ask("a.example")
 		asked("after the TTL", 1)
-		if ask("b.example") == nil || ask("b.example") == nil {
-			t.Error("an absent name was found")
+		for range 2 {
+			if ask("b.example") == nil {
+				t.Error("an absent name was found")
+			}
 		}
 		asked("an absence", 1)
 		time.Sleep(time.Minute)

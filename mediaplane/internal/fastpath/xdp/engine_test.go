@@ -4,7 +4,6 @@ package xdp
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -133,15 +132,4 @@ func receive(t *testing.T, c *net.UDPConn) ([]byte, netip.AddrPort) {
 		t.Fatalf("nothing came: %v", err)
 	}
 	return b[:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-}
-
-// silent checks that nothing has come. What was sent before it is delivered
-// already: a veth pair has no queue that time would empty.
-func silent(t *testing.T, c *net.UDPConn) {
-	t.Helper()
-	_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-	n, _, err := c.ReadFromUDPAddrPort(make([]byte, 2048))
-	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("%d bytes came that were for nobody (%v)", n, err)
-	}
 }

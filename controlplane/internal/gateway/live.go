@@ -47,6 +47,9 @@ type liveCall struct {
 	uninvited bool
 	// owed: a new offer of the calling device has not been passed on yet.
 	owed bool
+	// next is the network's side of the media as it is offered to another party,
+	// while the call is handed over.
+	next *CoreLeg
 	// awaiting: our offer went out in a 2xx, its answer comes with the ACK.
 	awaiting bool
 	// accepted: an incoming call was answered by a device.

@@ -213,6 +213,14 @@ type NetworkEvents interface {
 	// sdp asks for our offer, to which the answer comes with Confirmed. The
 	// error, a *RejectedError, refuses; the old session stays.
 	Offered(ctx context.Context, callID, sdp string) (answer string, err error)
+	// Referred: the far end wants the call to go on with somebody else (REFER).
+	// The Invite is what to send them, in place of a call of its own. The error,
+	// a *RejectedError, refuses.
+	Referred(ctx context.Context, callID string, to call.Address) (Invite, error)
+	// Transferred: they answered; when it is no error, a.Dialog is the call's
+	// from now on. TransferFailed: the call goes on as it was.
+	Transferred(ctx context.Context, callID string, a Answer) error
+	TransferFailed(ctx context.Context, callID string)
 	// DialogChanged: CSeq, target or timers are new and are to be stored, or
 	// before the answer what Abandon needs.
 	DialogChanged(ctx context.Context, callID string, d Dialog)

@@ -66,7 +66,12 @@ type liveCall struct {
 	// authorizedEarly: the network has said what early media may pass.
 	authorizedEarly bool
 
+	// events of the call go to told, in their order, until it is muted.
 	events queue
+	told   gateway.NetworkEvents
+	// handing is the transfer under way.
+	handing *transfer
+	muted   bool
 }
 
 // queue tells events one at a time, in order.
@@ -80,6 +85,9 @@ func (c *liveCall) tell(f func(ctx context.Context)) {
 	q := &c.events
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if c.muted {
+		return
+	}
 	q.items = append(q.items, f)
 	if !q.running {
 		q.running = c.n.spawn(c.drain)
@@ -107,7 +115,7 @@ func (n *Network) newCall(id, sipID, localTag, remoteTag string, t *trunk.Trunk,
 	c := &liveCall{n: n, id: id, sipID: sipID, localTag: localTag, remoteTag: remoteTag, trunk: t, number: number,
 		txs: map[dialog.Tx]*flight{}, reqs: map[dialog.Req]*transaction.Server{},
 		timers: map[dialog.Timer]*time.Timer{}, waiters: map[dialog.Token]chan dialog.Done{},
-		handed: make(chan struct{}), failed: make(chan struct{})}
+		handed: make(chan struct{}), failed: make(chan struct{}), told: n.events}
 	c.auth = n.session(t, number)
 	return c
 }
@@ -126,7 +134,7 @@ func (n *Network) machineConfig(t *trunk.Trunk, targets int) dialog.Config {
 	return dialog.Config{
 		T1: n.cfg.Timers.T1, T2: n.cfg.Timers.T2,
 		Invite: n.cfg.Timers.Invite, Attempt: n.cfg.Timers.Attempt, Ringing: n.cfg.Timers.Ringing,
-		Targets: targets, FollowRedirects: t.FollowRedirect, Reliable: t.Reliable,
+		Targets: targets, FollowRedirects: t.FollowRedirect, FollowRefer: t.FollowRefer, Reliable: t.Reliable,
 		SessionExpires: uint32(t.SessionExpires / time.Second), MinSE: uint32(t.MinSE / time.Second),
 		DigitType: "application/" + t.Digits, Now: n.now, Rand: n.rand,
 	}
@@ -299,7 +307,10 @@ func (c *liveCall) ended(e gateway.Ending) {
 		}
 	}
 	c.n.ended(c)
-	c.tell(func(ctx context.Context) { c.n.events.Ended(ctx, c.id, e) })
+	if c.handing != nil && c.handing.leave(e) {
+		return
+	}
+	c.tell(func(ctx context.Context) { c.told.Ended(ctx, c.id, e) })
 }
 
 // authorized is what the gateway is told of P-Early-Media: what a trusted trunk

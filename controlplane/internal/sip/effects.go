@@ -21,7 +21,7 @@ import (
 
 // run carries out effects in their order. The caller holds the call's lock.
 func (c *liveCall) run(effects []dialog.Effect) {
-	events := c.n.events
+	events := c.told
 	for i, e := range effects {
 		switch e := e.(type) {
 		case dialog.Send:
@@ -65,6 +65,8 @@ func (c *liveCall) run(effects []dialog.Effect) {
 			c.tell(func(ctx context.Context) { events.DialogChanged(ctx, c.id, c.stored(e.Dialog)) })
 		case dialog.Digit:
 			c.tell(func(ctx context.Context) { events.Digit(ctx, c.id, e.Digit, e.Ms) })
+		case dialog.Referred:
+			c.tell(func(ctx context.Context) { c.referred(ctx, e) })
 		case dialog.Offered:
 			c.tell(func(ctx context.Context) { c.offered(ctx, e) })
 		case dialog.Ended:
@@ -86,7 +88,7 @@ func (c *liveCall) offered(ctx context.Context, e dialog.Offered) {
 	if over {
 		return
 	}
-	answer, err := c.n.events.Offered(ctx, c.id, e.SDP)
+	answer, err := c.told.Offered(ctx, c.id, e.SDP)
 	var refusal *call.Signal
 	if err != nil {
 		refusal = &call.Signal{Code: 500, Phrase: "Server Internal Error"}
@@ -150,6 +152,7 @@ func (c *liveCall) send(e dialog.Send) {
 	}
 	if e.Method == "INVITE" || e.Method == "UPDATE" {
 		req.AppendHeader(sip.NewHeader("Supported", c.supported()))
+		req.ReplaceHeader(sip.NewHeader("Allow", c.allowed()))
 	}
 	for _, f := range e.Fields {
 		req.AppendHeader(sip.NewHeader(f.Name, f.Value))
@@ -197,6 +200,14 @@ func (c *liveCall) turn(target int) (leg, error) {
 // learn it from the transport, not within its own step.
 func (c *liveCall) unsent(tx dialog.Tx, err error) {
 	c.n.spawn(func() { c.result(tx, transaction.Result{Err: fmt.Errorf("%w: %w", transaction.ErrTransport, err)}) })
+}
+
+// allowed are the methods that the call's trunk may use.
+func (c *liveCall) allowed() string {
+	if c.trunk.FollowRefer {
+		return allowed + ", REFER"
+	}
+	return allowed
 }
 
 func (c *liveCall) supported() string {
@@ -283,12 +294,12 @@ func (c *liveCall) respond(e dialog.Respond) {
 	method := tx.Request.Method
 	if (method == sip.INVITE || method == sip.UPDATE) && e.Code > 100 && e.Code < 300 {
 		res.AppendHeader(sip.NewHeader("Contact", "<"+c.n.contact(c.m.Dialog().Contact, c.m.Dialog().Secure, tx.Back())+">"))
-		res.AppendHeader(sip.NewHeader("Allow", allowed))
+		res.AppendHeader(sip.NewHeader("Allow", c.allowed()))
 		if s := c.supported(); s != "" && e.Code >= 200 {
 			res.AppendHeader(sip.NewHeader("Supported", s))
 		}
 	} else if e.Code == 405 || e.Code == 501 || method == sip.OPTIONS {
-		res.AppendHeader(sip.NewHeader("Allow", allowed))
+		res.AppendHeader(sip.NewHeader("Allow", c.allowed()))
 	}
 	for _, f := range e.Fields {
 		res.AppendHeader(sip.NewHeader(f.Name, f.Value))

@@ -46,6 +46,8 @@ type listener struct {
 	find   func(sipCallID, tag string) (string, gateway.Dialog, error)
 	// storing is waited for by Answered, when set.
 	storing chan struct{}
+	// refer makes the Invite of a Referred; nil refuses with 603.
+	refer func(callID string, to call.Address) gateway.Invite
 	// dialogs as last told, by call.
 	dialogs map[string]gateway.Dialog
 }
@@ -102,6 +104,22 @@ func (l *listener) Offered(_ context.Context, id, sdp string) (string, error) {
 		return "", &gateway.RejectedError{Signal: call.Signal{Code: 488, Phrase: "Not Acceptable Here"}}
 	}
 	return f(id, sdp)
+}
+func (l *listener) Referred(_ context.Context, id string, to call.Address) (gateway.Invite, error) {
+	l.note(event{kind: "referred", callID: id, text: to.Canonical()})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refer == nil {
+		return gateway.Invite{}, &gateway.RejectedError{Signal: call.Signal{Code: 603, Phrase: "Decline"}}
+	}
+	return l.refer(id, to), nil
+}
+func (l *listener) Transferred(_ context.Context, id string, a gateway.Answer) error {
+	l.note(event{kind: "transferred", callID: id, answer: a})
+	return nil
+}
+func (l *listener) TransferFailed(_ context.Context, id string) {
+	l.note(event{kind: "stays", callID: id})
 }
 func (l *listener) DialogChanged(_ context.Context, id string, d gateway.Dialog) {
 	l.note(event{kind: "changed", callID: id, dialog: d})

@@ -60,7 +60,7 @@ func (c *liveCall) invited() {
 		return
 	}
 	d := c.pending
-	c.tell(func(ctx context.Context) { c.n.events.DialogChanged(ctx, c.id, d) })
+	c.tell(func(ctx context.Context) { c.told.DialogChanged(ctx, c.id, d) })
 }
 
 // undo is what ends an INVITE that is on its way.

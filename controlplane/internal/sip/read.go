@@ -82,6 +82,10 @@ func request(req *sip.Request) dialog.Request {
 		SIPCause:       header.SIPCause(req),
 		ReasonText:     reasonText(req),
 		InfoPackage:    header.First(req, "Info-Package"),
+		ReferredBy:     header.First(req, "Referred-By"),
+	}
+	if to := header.List(req, "Refer-To"); len(to) == 1 {
+		_, r.ReferTo, _, _ = header.NameAddr(to[0])
 	}
 	if r.Method == "INVITE" || r.Method == "UPDATE" || r.Method == "PRACK" || r.Method == "ACK" {
 		r.Body = c.session()

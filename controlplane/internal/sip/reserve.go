@@ -47,7 +47,7 @@ func (c *liveCall) reserved(r dialog.Request) (told func()) {
 	}
 	c.unready = false
 	return func() {
-		c.tell(func(ctx context.Context) { c.n.events.Ready(ctx, c.id) })
+		c.tell(func(ctx context.Context) { c.told.Ready(ctx, c.id) })
 	}
 }
 

@@ -157,7 +157,7 @@ func (n *Network) build(method string, seq uint32, d dialog.State) (outbound, er
 	id := sip.CallIDHeader(d.CallID)
 	req.AppendHeader(&id)
 	req.AppendHeader(&sip.CSeqHeader{SeqNo: seq, MethodName: sip.RequestMethod(method)})
-	o := outbound{req: req, next: next, network: d.Network, user: d.Contact, secure: d.Secure, flow: d.Flow, contact: method == "INVITE" || method == "UPDATE"}
+	o := outbound{req: req, next: next, network: d.Network, user: d.Contact, secure: d.Secure, flow: d.Flow, contact: method == "INVITE" || method == "UPDATE" || method == "NOTIFY"}
 	if o.contact {
 		req.AppendHeader(sip.NewHeader("Contact", "")) // its place; the route makes it
 	}

@@ -75,6 +75,8 @@ type Request struct {
 	// Cause from Reason: Q.850 and SIP, 0 for none; ReasonText for people.
 	Q850, SIPCause int
 	ReasonText     string
+	// ReferTo and ReferredBy of a REFER.
+	ReferTo, ReferredBy string
 	// InfoPackage of an INFO (RFC 6086), empty for the INFO of old.
 	InfoPackage string
 }
@@ -148,8 +150,10 @@ type (
 		Req Req
 		SDP string
 	}
-	Changed struct{ Dialog State }
-	Digit   struct {
+	// Referred is a REFER that was accepted; its outcome is due by Notify.
+	Referred struct{ To, By string }
+	Changed  struct{ Dialog State }
+	Digit    struct {
 		Digit string
 		Ms    int
 	}

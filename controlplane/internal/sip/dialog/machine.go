@@ -21,8 +21,8 @@ type Config struct {
 	// the one before: it may be on another trunk, with other URIs and policy. nil
 	// changes nothing.
 	Retarget func(target int, d *State, cfg *Config)
-	// FollowRedirects of 3xx.
-	FollowRedirects bool
+	// FollowRedirects of 3xx, FollowRefer of REFER.
+	FollowRedirects, FollowRefer bool
 	// Reliable provisional responses: "off", "supported" or "required".
 	Reliable string
 	// SessionExpires proposed, in seconds, 0 for no session timers; MinSE is the
@@ -71,6 +71,8 @@ type Machine struct {
 	waiting []*localOffer
 	// endAfterACK is set by End while the ACK to our 200 is due.
 	endAfterACK *call.Cause
+	// referring: a REFER was accepted whose outcome is not known yet.
+	referring bool
 	// ending is what Ended will say once the BYE is answered.
 	ending    gateway.Ending
 	dirty     bool
@@ -86,6 +88,7 @@ const (
 	kOffer   // re-INVITE or UPDATE of ours
 	kRefresh // session refresh
 	kINFO
+	kNotify  // the progress of a REFER
 	kForeign // BYE of a dialog that is not the call's
 )
 

@@ -100,7 +100,7 @@ func (w *world) see(effects []Effect) {
 		case Offered:
 			w.told(e)
 			w.offered[e.Req] = true
-		case Provisional, Answered, Acknowledged, Confirmed, Changed, Digit:
+		case Provisional, Answered, Acknowledged, Confirmed, Changed, Digit, Referred:
 			w.told(e)
 		case Ended:
 			w.told(e)
@@ -291,6 +291,7 @@ func (w *world) act() {
 			w.see(e)
 		}
 	})
+	add("notify", func() { w.see(w.m.Notify(rapid.SampledFrom([]int{180, 200, 486}).Draw(w.t, "code"), "Phrase")) })
 	for _, method := range []string{"BYE", "INVITE", "UPDATE", "INFO", "OPTIONS", "PRACK", "REFER"} {
 		add("receive "+method, func() { w.receive(method) })
 	}
@@ -326,6 +327,8 @@ func (w *world) receive(method string) {
 	case "INVITE", "UPDATE":
 		r.Body = SDP(rapid.SampledFrom([]string{"", "v=0 theirs"}).Draw(w.t, "offer"))
 		r.SessionExpires = rapid.SampledFrom([]uint32{0, 60, 600}).Draw(w.t, "interval")
+	case "REFER":
+		r.ReferTo = rapid.SampledFrom([]string{"", "sip:x@y"}).Draw(w.t, "refer to")
 	case "PRACK":
 		r.RAckRSeq, r.RAckSeq, r.RAckMethod = w.rseq, w.m.callee.req.Seq, "INVITE"
 		r.Body = SDP(rapid.SampledFrom([]string{"", "v=0 prack"}).Draw(w.t, "offer"))
@@ -455,6 +458,7 @@ func randomConfig(t *rapid.T) Config {
 	cfg := testConfig()
 	cfg.Targets = rapid.IntRange(1, 3).Draw(t, "targets")
 	cfg.FollowRedirects = rapid.Bool().Draw(t, "follow")
+	cfg.FollowRefer = rapid.Bool().Draw(t, "refer")
 	cfg.Reliable = rapid.SampledFrom([]string{"off", "supported", "required"}).Draw(t, "reliable policy")
 	cfg.SessionExpires = rapid.SampledFrom([]uint32{0, 1800}).Draw(t, "session")
 	return cfg

@@ -56,6 +56,8 @@ func (m *Machine) Request(r Request, remoteTag string) []Effect {
 		m.offerReceived(d, r)
 	case "INFO":
 		m.info(r)
+	case "REFER":
+		m.refer(r)
 	case "OPTIONS":
 		m.add(Respond{Req: r.ID, Code: 200, Phrase: "OK", Fields: []Field{{"Accept", "application/sdp, application/pidf+xml, multipart/mixed, application/dtmf-relay, application/dtmf"}}})
 	default:

@@ -36,6 +36,8 @@ func script(effects []Effect) string {
 			add("acknowledged %s", e.SDP)
 		case Confirmed:
 			add("confirmed %s", e.SDP)
+		case Referred:
+			add("referred %s", e.To)
 		case Offered:
 			add("offered %s", e.SDP)
 		case Done:
@@ -378,5 +380,33 @@ func TestForeignRequests(t *testing.T) {
 			`488 [Warning: 305 gateway "Incompatible media format"]`},
 		step{receive("r", Request{ID: 99, Method: "OPTIONS", Seq: seq - 1}), "500"},
 		step{end, `BYE r [Reason: Q.850;cause=16;text="Normal call clearing"]`},
+	)
+}
+
+// A REFER is followed where the trunk wants it: accepted, with the progress of the
+// call told by NOTIFY until its final response.
+func TestRefer(t *testing.T) {
+	d := testState()
+	d.RemoteTag = "r"
+	cfg := plainConfig()
+	cfg.FollowRefer = true
+	m, _ := Restore(cfg, d)
+	refer := func(seq uint32, to string) func(*Machine) []Effect {
+		return receive("r", Request{ID: Req(seq), Method: "REFER", Seq: seq, ReferTo: to})
+	}
+	notify := func(code int) func(*Machine) []Effect {
+		return func(m *Machine) []Effect { return m.Notify(code, "X\r\nY") }
+	}
+	play(t, m,
+		step{notify(200), ""},
+		step{refer(5, ""), "400"},
+		step{refer(6, "sip:x@y"), "202 | NOTIFY r SIP/2.0 100 Trying [Event: refer] | referred sip:x@y"},
+		step{refer(7, "sip:x@y"), "491"},
+		step{notify(180), "NOTIFY r SIP/2.0 180 X Y [Event: refer]"},
+		step{notify(486), "NOTIFY r SIP/2.0 486 X Y [Event: refer]"},
+		step{notify(200), ""},
+		step{refer(8, "sip:z@y"), "202 | NOTIFY r SIP/2.0 100 Trying [Event: refer] | referred sip:z@y"},
+		step{end, `BYE r [Reason: Q.850;cause=16;text="Normal call clearing"]`},
+		step{notify(200), ""},
 	)
 }

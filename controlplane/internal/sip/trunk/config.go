@@ -53,6 +53,7 @@ type Config struct {
 	Digits         string        `yaml:"digits" help:"INFO body for digits when telephone-event is not negotiated: dtmf-relay or dtmf"`
 	DeclineCode    int           `yaml:"decline_code" help:"status for calls that the user declines: 603 or 486"`
 	FollowRedirect bool          `yaml:"follow_redirects" help:"follow 3xx responses; otherwise they fail the call"`
+	FollowRefer    bool          `yaml:"follow_refer" help:"let the far end hand a call over to another party (REFER); otherwise that is refused with 405"`
 	OptionsPing    time.Duration `yaml:"options_ping" help:"time between OPTIONS to each target; 0 for none"`
 	PingMisses     int           `yaml:"ping_misses" help:"unanswered OPTIONS after which a target is used last"`
 	Expires        time.Duration `yaml:"expires" help:"mode register: lifetime to ask for"`

@@ -237,7 +237,7 @@ func (s *stream) run() {
 	written := s.written
 	s.mu.Unlock()
 	for _, w := range written {
-		if time.Since(w.at) < lastMoments {
+		if time.Since(w.at) < lastMoments && !errors.Is(err, errClosed) {
 			s.t.missed(w.outgoing, err)
 		}
 	}
@@ -393,27 +393,24 @@ func (s *stream) write() error {
 			continue
 		}
 		if o.m != nil {
+			s.note(o) // before it is answered
 			s.t.hooks.Sending(o.m, o.text, o.route)
 		}
 		_ = s.conn.SetWriteDeadline(time.Now().Add(s.t.cfg.WriteTimeout))
 		_, err := s.conn.Write([]byte(o.text))
 		if err != nil {
 			err = fmt.Errorf("cannot send to %s: %w", s, err)
-			s.close(err)
-		} else if o.m != nil {
-			s.note(o)
 		}
 		if o.m != nil {
 			s.t.hooks.Sent(o.m, o.route, err)
 		}
 		if err != nil {
-			s.t.missed(o, err)
 			return err
 		}
 	}
 }
 
-// note remembers a message that was written.
+// note remembers a message that is written.
 func (s *stream) note(o outgoing) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -203,3 +203,49 @@ func FuzzDatagram(f *testing.F) {
 		_ = m.String()
 	})
 }
+
+// However a stream is cut, the same messages come out of it, and what a message is
+// taken for does not depend on what follows.
+func FuzzFrame(f *testing.F) {
+	f.Add(append(crlf(ok), crlf(good)...), uint16(7))
+	f.Add(crlf(strings.Replace(good, "Content-Length: 3", "l:\n 3", 1)), uint16(1))
+	f.Add(crlf("A\nContent-Length: 0\n\nB\nContent-Length: 4\n\n1234"), uint16(3))
+	p := New()
+	f.Fuzz(func(t *testing.T, raw []byte, cut uint16) {
+		whole, problem := frames(t, raw, len(raw))
+		pieces, again := frames(t, raw, 1+int(cut)%64)
+		if len(whole) != len(pieces) || (problem == nil) != (again == nil) {
+			t.Fatalf("%d messages (%v) in one piece, %d (%v) in many", len(whole), problem, len(pieces), again)
+		}
+		for i := range whole {
+			if whole[i] != pieces[i] {
+				t.Fatalf("message %d is %q and %q", i, whole[i], pieces[i])
+			}
+			_, _ = p.Message([]byte(whole[i]))
+		}
+	})
+}
+
+// frames cuts a stream that comes in pieces into messages.
+func frames(t *testing.T, raw []byte, piece int) (out []string, problem *Problem) {
+	var buf []byte
+	for len(raw) > 0 {
+		n := min(piece, len(raw))
+		buf, raw = append(buf, raw[:n]...), raw[n:]
+		for {
+			n, problem := Frame(buf)
+			if problem != nil {
+				return out, problem
+			}
+			if n < 0 || n > len(buf) {
+				t.Fatalf("a frame of %d in %d octets", n, len(buf))
+			}
+			if n == 0 {
+				break
+			}
+			out = append(out, string(buf[:n]))
+			buf = buf[n:]
+		}
+	}
+	return out, nil
+}

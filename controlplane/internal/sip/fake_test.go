@@ -171,6 +171,12 @@ func (l *ladder) Trace(e gateway.TraceEntry) {
 	l.mu.Unlock()
 }
 
+func (l *ladder) forget() {
+	l.mu.Lock()
+	l.entries = nil
+	l.mu.Unlock()
+}
+
 func (l *ladder) titles(callID string) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -71,6 +71,47 @@ func TestTorture(t *testing.T) {
 	})
 }
 
+// The same again and again: memory stays flat.
+func TestTortureLeavesNothing(t *testing.T) {
+	messages, err := torture.Messages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := setup(t, "udp", func(c *Config) {
+		c.Timers.T1, c.Timers.T2, c.Timers.T4 = 2*time.Millisecond, 8*time.Millisecond, 8*time.Millisecond
+		c.Guard.Enabled = false // it would not let them in
+	})
+	round := func(r int) uint64 {
+		c := dialRaw(t, b) // an old socket is full of responses that nobody acknowledged
+		defer c.close()
+		for i, m := range messages {
+			text := strings.Replace(string(m.Raw), ";branch=", ";rport;branch=", 1)
+			c.send(branches.ReplaceAllString(text, fmt.Sprintf("branch=z9hG4bKr%dn%d$1", r, i)))
+			c.alive(fmt.Sprint("r", r, "n", i))
+			b.endAll(t)
+		}
+		b.waitFor(t, "end of the round", func() bool {
+			b.endAll(t)
+			clients, servers := b.n.tx.Count()
+			return b.n.Calls() == 0 && clients+servers == 0
+		})
+		b.ladder.forget()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	round(0) // what is made once is there after it
+	before := round(1)
+	after := before
+	for r := 2; r < 12; r++ {
+		after = round(r)
+	}
+	if after > before+256<<10 {
+		t.Errorf("ten rounds left %d octets behind", after-before)
+	}
+}
+
 var branches = regexp.MustCompile(`branch=z9hG4bK([0-9A-Za-z])`)
 
 // rawPeer sends octets and reads answers.

@@ -10,9 +10,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/emiago/sipgo/sip"
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -546,4 +548,86 @@ func TestTopologyIsHidden(t *testing.T) {
 		t.Fatal(err)
 	}
 	hidden(p.response(200))
+}
+
+// responder answers OPTIONS with 200 and INVITE with 486 while it is awake.
+type responder struct {
+	conn    *net.UDPConn
+	awake   atomic.Bool
+	invites atomic.Int32
+}
+
+func newResponder(t *testing.T) *responder {
+	t.Helper()
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &responder{conn: conn}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 1<<16)
+		for {
+			n, from, err := conn.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			m, err := sip.ParseMessage(buf[:n])
+			req, ok := m.(*sip.Request)
+			if err != nil || !ok || !r.awake.Load() || req.Method == sip.ACK {
+				continue
+			}
+			code := 200
+			if req.Method == sip.INVITE {
+				code = 486
+				r.invites.Add(1)
+			}
+			_, _ = conn.WriteToUDPAddrPort([]byte(sip.NewResponseFromRequest(req, code, "Said", nil).String()), from)
+		}
+	}()
+	t.Cleanup(func() {
+		conn.Close()
+		<-done
+	})
+	return r
+}
+
+// A target that does not answer OPTIONS is used last, and first again when it does.
+func TestTargetGoesAndComes(t *testing.T) {
+	first := newResponder(t)
+	first.awake.Store(true)
+	addr := first.conn.LocalAddr().String()
+	b := setup(t, "udp", func(c *Config) {
+		c.Trunks[0].Targets = append([]string{addr}, c.Trunks[0].Targets...)
+		c.Trunks[0].OptionsPing, c.Trunks[0].PingMisses = 30*time.Millisecond, 2
+		c.Timers.T1, c.Timers.T2, c.Timers.Penalty = time.Millisecond, 4*time.Millisecond, time.Hour
+		c.Timers.Attempt = time.Hour // nobody waits for a target that is known to be dead
+	})
+	up := func() float64 { return testutil.ToFloat64(b.n.metrics.targetUp.WithLabelValues("test", addr)) }
+	b.waitFor(t, "target up", func() bool { return up() == 1 })
+	call := func(id string) {
+		t.Helper()
+		if err := b.n.Invite(t.Context(), outgoing(id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	call("c1")
+	b.l.want("ended")
+	if first.invites.Load() == 0 {
+		t.Error("the first target did not get the call")
+	}
+	first.awake.Store(false)
+	b.waitFor(t, "target down", func() bool { return up() == 0 && b.n.health.Down(locateTarget(addr)) })
+	call("c2")
+	b.p.reply(b.p.request("INVITE"), 486, "a")
+	b.l.want("ended")
+	first.awake.Store(true)
+	b.waitFor(t, "target up again", func() bool { return up() == 1 && !b.n.health.Down(locateTarget(addr)) })
+	before := first.invites.Load()
+	call("c3")
+	b.l.want("ended")
+	if first.invites.Load() == before {
+		t.Error("the first target is not used again")
+	}
 }

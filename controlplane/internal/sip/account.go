@@ -13,8 +13,8 @@ import (
 // are looked up whenever a number registers or calls, and when a registrar refuses
 // the credentials that are known, so that a change needs no restart.
 
-// loadAccounts gives the trunks all accounts of the store.
-func (n *Network) loadAccounts(ctx context.Context) {
+// loadAccounts gives trunks all accounts of the store.
+func (n *Network) loadAccounts(ctx context.Context, trunks *trunk.Set) {
 	if n.stored == nil {
 		return
 	}
@@ -23,7 +23,7 @@ func (n *Network) loadAccounts(ctx context.Context) {
 		n.log.Error("sip: cannot list the accounts in the store, numbers are looked up one by one", "error", err)
 	}
 	for _, a := range all {
-		if t := n.set().ByName(a.Trunk); t != nil && t.Tenant == a.Tenant {
+		if t := trunks.ByName(a.Trunk); t != nil && t.Tenant == a.Tenant {
 			t.SetAccount(a.Number, &trunk.Credentials{Username: a.Username, Password: a.Password})
 		}
 	}

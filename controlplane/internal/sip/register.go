@@ -39,7 +39,7 @@ func (n *Network) Deregister(ctx context.Context, registrationID string) error {
 // spread, so that a restart is no storm for the registrar: at most RegisterRate a
 // second on average, and all within half of the lifetime that is asked for.
 func (n *Network) Keep(accounts []gateway.Account) {
-	n.loadAccounts(n.ctx)
+	n.loadAccounts(n.ctx, n.set())
 	window := time.Duration(len(accounts)) * time.Second / time.Duration(n.cfg.RegisterRate)
 	for _, a := range accounts {
 		if t := n.set().Account(a.Tenant, a.Number); t != nil {

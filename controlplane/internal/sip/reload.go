@@ -55,6 +55,7 @@ func (n *Network) Reload(cfg Config) error {
 	if err != nil {
 		return err
 	}
+	n.loadAccounts(n.ctx, fresh.trunks)
 	n.mu.Lock()
 	if n.closed {
 		n.mu.Unlock()

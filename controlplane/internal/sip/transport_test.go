@@ -608,7 +608,7 @@ func TestTargetGoesAndComes(t *testing.T) {
 	b.waitFor(t, "target up", func() bool { return up() == 1 })
 	call := func(id string) {
 		t.Helper()
-		if err := b.n.Invite(t.Context(), outgoing(id)); err != nil {
+		if _, err := b.n.Invite(t.Context(), outgoing(id)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -550,6 +550,49 @@ func TestTopologyIsHidden(t *testing.T) {
 	hidden(p.response(200))
 }
 
+// One socket for both families.
+func TestDualStack(t *testing.T) {
+	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv6loopback})
+	if err != nil {
+		t.Skip("this machine has no IPv6")
+	}
+	c.Close()
+	four := newPhone(t, "udp")
+	six := &phone{t: t, network: "udp", in: make(chan received, 1000), conns: map[string]net.Conn{}}
+	if six.udp, err = net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv6loopback}); err != nil {
+		t.Fatal(err)
+	}
+	six.wg.Go(six.readUDP)
+	t.Cleanup(six.close)
+	b := setupWith(t, four, func(c *Config) {
+		c.Listeners = []Listener{{Network: "udp", Address: "[::]:0", Advertise: "gw.operator.example"}}
+		other := c.Trunks[0]
+		other.Name, other.Targets, other.Prefixes = "six", []string{six.addr()}, []string{"+49"}
+		c.Trunks = append(c.Trunks, other)
+	})
+	port := b.n.Bound()[0].Local.Port()
+	for _, side := range []struct {
+		p        *phone
+		receiver string
+		at       string
+	}{{four, "+15550199", fmt.Sprintf("127.0.0.1:%d", port)}, {six, "+4930123456", fmt.Sprintf("[::1]:%d", port)}} {
+		in := outgoing("out-" + side.receiver)
+		in.Receiver = call.Number(side.receiver).Address()
+		if _, err := b.n.Invite(t.Context(), in); err != nil {
+			t.Fatal(err)
+		}
+		invite := side.p.request("INVITE")
+		if host := invite.req().Contact().Address.Host; host != "gw.operator.example" {
+			t.Errorf("Contact %s", host)
+		}
+		side.p.reply(invite, 486, "a")
+		b.l.want("ended")
+		b.p, b.addr = side.p, side.at
+		side.p.send(side.at, b.options("o"+side.receiver))
+		side.p.answer("OPTIONS")
+	}
+}
+
 // responder answers OPTIONS with 200 and INVITE with 486 while it is awake.
 type responder struct {
 	conn    *net.UDPConn

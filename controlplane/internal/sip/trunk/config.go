@@ -20,7 +20,7 @@ import (
 type Config struct {
 	Name    string   `yaml:"name" help:"name of the trunk in logs and metrics; unique"`
 	Tenant  string   `yaml:"tenant" help:"tenant that incoming calls of this trunk belong to"`
-	Label   string   `yaml:"label" help:"free text that tells people what the trunk is for"`
+	Label   string   `yaml:"label" help:"free text that tells people what the trunk is for; routes may name all trunks of a label by it"`
 	Mode    string   `yaml:"mode" help:"trunk: all numbers are routed to the gateway; register: each number registers with its own account"`
 	Targets []string `yaml:"targets" help:"where requests go, in the order of preference: host:port, an address, or a domain whose SRV records say where (RFC 3263); in mode register the outbound proxies, empty for the registrar"`
 	// Transport of requests that open a dialog.

@@ -136,7 +136,9 @@ func (s *stream) run() {
 	written := s.written
 	s.mu.Unlock()
 	for _, w := range written {
-		if time.Since(w.at) < lastMoments && !errors.Is(err, errClosed) {
+		// What went twice is left to its transaction: the answer may still come on
+		// a connection of the peer's.
+		if !w.fresh && !errors.Is(err, errClosed) && time.Since(w.at) < lastMoments {
 			s.t.missed(w.outgoing, err)
 		}
 	}
@@ -258,22 +260,39 @@ func (s *stream) write() error {
 			}
 			continue
 		}
-		if o.m != nil {
-			s.note(o) // before it is answered
-			s.t.hooks.Sending(o.m, o.text, o.route)
-		}
-		_ = s.conn.SetWriteDeadline(time.Now().Add(s.t.cfg.WriteTimeout))
-		_, err := s.conn.Write([]byte(o.text))
-		if err != nil {
-			err = fmt.Errorf("cannot send to %s: %w", s, err)
-		}
-		if o.m != nil {
-			s.t.hooks.Sent(o.m, o.route, err)
-		}
-		if err != nil {
+		if err := s.send(o); err != nil {
+			s.t.missed(o, err)
 			return err
 		}
 	}
+}
+
+// send writes one message. When it fails the stream is closed.
+func (s *stream) send(o outgoing) error {
+	if o.m != nil {
+		s.note(o) // before it is answered
+		s.t.hooks.Sending(o.m, o.text, o.route)
+	}
+	_ = s.conn.SetWriteDeadline(time.Now().Add(s.t.cfg.WriteTimeout))
+	_, err := s.conn.Write([]byte(o.text))
+	if err != nil {
+		err = fmt.Errorf("cannot send to %s: %w", s, err)
+		s.close(err)
+	}
+	if o.m != nil {
+		if err != nil {
+			s.forget() // it is missed
+		}
+		s.t.hooks.Sent(o.m, o.route, err)
+	}
+	return err
+}
+
+// forget drops what was noted last.
+func (s *stream) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.written = s.written[:max(0, len(s.written)-1)]
 }
 
 // note remembers a message that is written.

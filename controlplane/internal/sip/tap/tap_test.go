@@ -190,6 +190,7 @@ func TestReuseAndReconnection(t *testing.T) {
 	if got := s.read(r); got != "four" {
 		t.Errorf("then: %s", got)
 	}
+	b.Close() // before the server goes
 }
 
 func TestRefusedConnection(t *testing.T) {

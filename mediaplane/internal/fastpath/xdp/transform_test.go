@@ -153,6 +153,12 @@ func TestTransform(t *testing.T) {
 				out = master(r, row.out)
 			}
 			p := audio(row.mode, in, out)
+			if i&1 != 0 {
+				p.Key.Local, p.Key.Remote = local6, remote6
+			}
+			if i&2 != 0 {
+				p.From, p.To = from6, to6
+			}
 			p.Start.Index = 1<<16 - 900
 			p.IndexOffset = 5<<16 + 700
 			packets := 1000

@@ -9,7 +9,7 @@ if ! command -v $clang >/dev/null; then
 	exit 0
 fi
 exec go tool -modfile=../../deploy/tools/tools.mod bpf2go -cc $clang -strip llvm-strip-19 \
-	-cflags "-O2 -g -Wall -Werror -mcpu=v4 -ffile-prefix-map=$(cd .. && pwd)=bpf" \
+	-cflags "-O2 -g -Wall -Werror -mcpu=v3 -ffile-prefix-map=$(cd .. && pwd)=bpf" \
 	-target bpfel -go-package fastpath -type flow -type crypto -type key4 -type key6 -type port \
 	-type node -type egress -type label -type cause -type mode -type suite -type layout \
 	object ../src/fastpath.c -- -I../headers

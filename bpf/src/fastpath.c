@@ -208,17 +208,17 @@ inline_ int send(struct xdp_md *ctx, struct flow *f, struct scratch *s, u32 offs
 	u32 frame = headers + len;
 	if (frame < ETHERNET_MIN)
 		frame = ETHERNET_MIN;
-	/* A longer payload grows into the headroom, which every driver leaves,
-	 * and not into the tailroom, which may be none. Then all of it moves. */
+	/* Where a driver leaves no tailroom a longer payload grows into the
+	 * headroom, which every driver leaves, and all of it moves. */
 	s32 more = (s32)(frame - headers) - ((s32)buff_len(ctx) - (s32)offset);
 	s32 head = (s32)offset - (s32)headers;
-	if (more > 0) {
+	if (more && adjust_tail(ctx, more)) {
+		if (more < 0)
+			return DROP_RESIZE;
 		head -= more;
 		changed = len;
 	}
 	if (head && adjust_head(ctx, head))
-		return DROP_RESIZE;
-	if (more < 0 && adjust_tail(ctx, more))
 		return DROP_RESIZE;
 	opaque(start);
 	opaque(changed);

@@ -49,7 +49,7 @@ func checkPrivileges() error {
 func explain(err error) error {
 	var verifier *ebpf.VerifierError
 	if errors.As(err, &verifier) {
-		return fmt.Errorf("the kernel refuses the program (it needs Linux 6.6 or newer): %w", err)
+		return fmt.Errorf("the kernel refuses the program (it needs Linux 5.18 or newer): %w", err)
 	}
 	return err
 }

@@ -19,6 +19,10 @@ var (
 	remote4 = netip.MustParseAddrPort("198.18.0.2:30000")
 	from4   = netip.MustParseAddrPort("198.18.1.1:7882")
 	to4     = netip.MustParseAddrPort("198.18.1.2:40000")
+	local6  = netip.MustParseAddrPort("[fd00::1]:20000")
+	remote6 = netip.MustParseAddrPort("[fd00::2]:30000")
+	from6   = netip.MustParseAddrPort("[fd00:1::1]:7882")
+	to6     = netip.MustParseAddrPort("[fd00:1::2]:40000")
 )
 
 var profiles = map[string]uint16{

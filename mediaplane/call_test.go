@@ -91,7 +91,7 @@ func dialFrom(t *testing.T, n *node, role mediav1.DTLSRole, f *far, o browserOpt
 	if role == mediav1.DTLSRole_DTLS_ROLE_CLIENT {
 		setup = "active"
 	}
-	c.browser.answer(webrtcOf(c.spec).GetLocalIce(), c.id, setup, state.GetLegs()[0].GetLocal()[0], 0x1111)
+	c.browser.answer(webrtcOf(c.spec).GetLocalIce(), c.id, setup, state.GetLegs()[0].GetLocal()[0], 0x1111, o.codecs...)
 	return c
 }
 

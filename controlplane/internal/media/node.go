@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -177,10 +178,16 @@ func (n *node) remove(ctx context.Context, id string, epoch uint64) {
 	}
 	for _, s := range res.Msg.GetState().GetStreams() {
 		c := s.GetCounters()
+		in, out := s.GetReceived(), s.GetSent()
 		n.log.Info("media stream ended", "call", id, "stream", s.Id, "engine", s.Engine,
+			"mos_received", round(in.GetMos()), "mos_sent", round(out.GetMos()),
+			"loss_received", round(in.GetLoss()), "loss_sent", round(out.GetLoss()),
 			"received_packets", c.GetReceivedPackets(), "sent_packets", c.GetSentPackets(),
 			"lost_packets", c.GetLostPackets(), "jitter", c.GetJitter().AsDuration(),
 			"auth_failures", c.GetAuthFailures(), "replays", c.GetReplays(),
 			"foreign_source", c.GetForeignSource(), "round_trip", c.GetRoundTrip().AsDuration())
 	}
 }
+
+// round to two digits, for people.
+func round(v float64) float64 { return math.Round(100*v) / 100 }

@@ -46,6 +46,9 @@ type Format struct {
 // Event says that the format is telephone-event (RFC 4733).
 func (f Format) Event() bool { return strings.EqualFold(f.Encoding, "telephone-event") }
 
+// Noise says that the format is comfort noise (RFC 3389).
+func (f Format) Noise() bool { return strings.EqualFold(f.Encoding, "CN") }
+
 // Payload renames a payload type.
 type Payload struct{ From, To uint8 }
 
@@ -71,6 +74,8 @@ type StreamConfig struct {
 	// SSRC to send with; 0 lets the table choose.
 	SSRC  uint32
 	CName string
+	// Tone to play while nothing else is sent; nil for none.
+	Tone *Tone
 }
 
 // Config is the whole table. It must be consistent: rules name streams that
@@ -113,4 +118,6 @@ type Counters struct {
 	Gated                    uint64
 	LastReceived             time.Time
 	RoundTrip                time.Duration
+	// Incoming and Outgoing quality.
+	Incoming, Outgoing Quality
 }

@@ -27,8 +27,8 @@ func putDuration(payload []byte, duration uint16) {
 	binary.BigEndian.PutUint16(payload[2:], duration)
 }
 
-// digits of the events 0 to 15 (RFC 4733 section 3.2).
-const digits = "0123456789*#ABCD"
+// Digits of the events 0 to 15, in their order (RFC 4733 section 3.2).
+const Digits = "0123456789*#ABCD"
 
 // eventSilence ends an event whose end packets were all lost.
 const eventSilence = 300 * time.Millisecond
@@ -78,9 +78,9 @@ func (d *eventDetector) finish(report func(byte, time.Duration)) {
 		return
 	}
 	d.reported = true
-	if int(d.code) >= len(digits) || d.clock == 0 {
+	if int(d.code) >= len(Digits) || d.clock == 0 {
 		return
 	}
 	units := time.Duration(d.before + uint32(d.duration))
-	report(digits[d.code], units*time.Second/time.Duration(d.clock))
+	report(Digits[d.code], units*time.Second/time.Duration(d.clock))
 }

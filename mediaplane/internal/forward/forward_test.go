@@ -307,8 +307,8 @@ func TestFilteredPayloads(t *testing.T) {
 	if first.PayloadType != 8 {
 		t.Errorf("payload type %d, want 8", first.PayloadType)
 	}
-	if v := b.feed("A", packet(101, 2, 160, 1, event(1, false, 160)...), frame); v != Gated {
-		t.Errorf("verdict %d, want Gated", v)
+	if v := b.feed("A", packet(101, 2, 160, 1, event(1, false, 160)...), frame); v != Withheld {
+		t.Errorf("verdict %d, want Withheld", v)
 	}
 	b.feed("A", packet(101, 3, 160, 1, event(1, true, 320)...), frame)
 	b.feed("A", packet(0, 4, 480, 1), frame)
@@ -344,12 +344,12 @@ func TestHold(t *testing.T) {
 	for i, d := range []Direction{SendOnly, Inactive} {
 		b.change(func(c *Config) { c.Streams[0].Direction = d })
 		n := len(b.sink.packets)
-		if v := b.feed("A", packet(0, uint16(2+i), 160, 1), frame); v != Gated || len(b.sink.packets) != n {
+		if v := b.feed("A", packet(0, uint16(2+i), 160, 1), frame); v != Held || len(b.sink.packets) != n {
 			t.Errorf("direction %d: verdict %d, %d packets sent", d, v, len(b.sink.packets)-n)
 		}
 	}
 	b.change(func(c *Config) { c.Streams[0].Direction = SendRecv; c.Streams[1].Direction = RecvOnly })
-	if v := b.feed("A", packet(0, 4, 320, 1), frame); v != Gated {
+	if v := b.feed("A", packet(0, 4, 320, 1), frame); v != Withheld {
 		t.Errorf("output does not send: verdict %d", v)
 	}
 	b.change(func(c *Config) { c.Streams[1].Direction = SendRecv })
@@ -380,8 +380,8 @@ func TestTransfer(t *testing.T) {
 	if p.leg != "B" || p.SSRC != first.SSRC || p.SequenceNumber != first.SequenceNumber+1 || p.Timestamp != first.Timestamp+160 {
 		t.Errorf("%v does not follow %v", p.Header, first.Header)
 	}
-	if v := b.feed("A", packet(0, 2, 160, 1), frame); v != Gated {
-		t.Errorf("the old input: verdict %d, want Gated", v)
+	if v := b.feed("A", packet(0, 2, 160, 1), frame); v != Unrouted {
+		t.Errorf("the old input: verdict %d, want Unrouted", v)
 	}
 }
 

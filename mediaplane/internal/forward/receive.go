@@ -9,8 +9,15 @@ type Verdict uint8
 const (
 	// Forwarded to at least one output.
 	Forwarded Verdict = iota
-	// Gated: valid, but the direction or the rules forward none.
-	Gated
+	// Held: valid, but the direction of the stream lets nothing in.
+	Held
+	// Unrouted: valid, but there is no rule for the stream, as before an answer.
+	Unrouted
+	// Withheld: valid, but no output takes it: not its payload type, or its
+	// direction lets nothing out.
+	Withheld
+	// NoWay: valid, but no output's leg can send yet.
+	NoWay
 	// Malformed: no RTP, or no payload type of the leg's streams.
 	Malformed
 	// Doubtful: out of all order, and not confirmed by a second packet yet.
@@ -111,6 +118,9 @@ func (t *Table) Receive(leg string, packet []byte, now time.Time) Verdict {
 	}
 	if format != nil && !isEvent {
 		s.in.timing(h, ext, format.ClockRate, now)
+		if !format.Noise() {
+			s.receiving = format
+		}
 	}
 	if s.loan != nil && s.in.clockEpoch != s.loan.clockEpoch {
 		t.reclaim(s, now)
@@ -121,23 +131,23 @@ func (t *Table) Receive(leg string, packet []byte, now time.Time) Verdict {
 	if !s.config.Direction.receives() {
 		s.counters.Gated++
 		s.gate()
-		return Gated
+		return Held
 	}
 	if isEvent {
 		s.events.take(h.time, event, format.ClockRate, now, func(digit byte, d time.Duration) {
 			t.sink.DTMF(s.config.ID, digit, d)
 		})
 	}
-	verdict := Gated
-	for _, l := range s.links {
-		if t.send(s, l, packet, h, ext, format, event, now) {
-			verdict = Forwarded
+	verdict := Unrouted
+	for i, l := range s.links {
+		if v := t.send(s, l, packet, h, ext, format, event, now); i == 0 || v == Forwarded {
+			verdict = v
 		}
 	}
-	if verdict == Gated {
+	if verdict != Forwarded {
 		s.counters.Gated++
 		s.disturb(now)
-		return Gated
+		return verdict
 	}
 	s.calm++
 	return Forwarded
@@ -173,7 +183,7 @@ func (s *Stream) gate() {
 	}
 }
 
-func (t *Table) send(s *Stream, l *link, packet []byte, h header, ext int64, format *Format, event telephoneEvent, now time.Time) bool {
+func (t *Table) send(s *Stream, l *link, packet []byte, h header, ext int64, format *Format, event telephoneEvent, now time.Time) Verdict {
 	o := &l.to.out
 	payload := int16(h.payload)
 	if !l.all {
@@ -181,15 +191,16 @@ func (t *Table) send(s *Stream, l *link, packet []byte, h header, ext int64, for
 	}
 	if !l.to.config.Direction.sends() {
 		o.forget()
-		return false
+		return Withheld
 	}
 	if payload < 0 {
 		o.skip(s, ext)
-		return false
+		return Withheld
 	}
+	l.to.player.end(t, l.to, now)
 	index, fresh, ok := o.position(s, ext)
 	if !ok {
-		return false
+		return Withheld
 	}
 
 	b := append(t.scratch[:0], packet...)
@@ -221,20 +232,34 @@ func (t *Table) send(s *Stream, l *link, packet []byte, h header, ext int64, for
 	}
 	rewrite(b, marker, uint8(payload), uint16(index), ts, o.ssrc)
 
-	switch t.sink.SendRTP(l.to.config.Leg, b, o.ssrc, index) {
+	switch t.deliver(l.to, b, len(b)-(h.end-h.start), index, ts, now) {
 	case NotReady:
 		o.forget()
-		return false
+		return NoWay
 	case Dropped:
-		o.sent(index, ts, now)
-		return false
+		return Withheld
 	}
-	o.sent(index, ts, now)
-	l.to.counters.SentPackets++
-	l.to.counters.SentBytes += uint64(len(b))
-	l.to.reports.octets += uint32(h.end - h.start)
-	l.to.reports.packets++
-	return true
+	if target != nil && !target.Event() && !target.Noise() {
+		l.to.sending = target
+	}
+	return Forwarded
+}
+
+// deliver sends a packet of a stream, and counts it. overhead is what of it is no
+// payload.
+func (t *Table) deliver(s *Stream, b []byte, overhead int, index uint64, ts uint32, now time.Time) SendResult {
+	result := t.sink.SendRTP(s.config.Leg, b, s.out.ssrc, index)
+	if result == NotReady {
+		return result
+	}
+	s.out.sent(index, ts, now)
+	if result == Sent {
+		s.counters.SentPackets++
+		s.counters.SentBytes += uint64(len(b))
+		s.reports.octets += uint32(len(b) - overhead)
+		s.reports.packets++
+	}
+	return result
 }
 
 // Failure is why a packet did not reach Receive.

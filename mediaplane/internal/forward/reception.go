@@ -38,7 +38,9 @@ type reception struct {
 	// seen has a bit for each of the newest sequence numbers that came.
 	seen       [seenWindow / 64]uint64
 	lostBefore int64
-	ended      bool // BYE received
+	// totalBefore is what was expected of earlier sources.
+	totalBefore int64
+	ended       bool // BYE received
 
 	previous    uint32
 	hasPrevious bool
@@ -139,6 +141,7 @@ func (r *reception) proved(h header) bool {
 func (r *reception) restart(h header) int64 {
 	if r.active {
 		r.lostBefore += r.lost()
+		r.totalBefore += r.highest - r.base + 1
 		if h.ssrc != r.ssrc {
 			r.previous, r.hasPrevious = r.ssrc, true
 			r.lastSRAt = time.Time{}
@@ -213,6 +216,14 @@ func (r *reception) lost() int64 {
 		return 0
 	}
 	return r.highest - r.base + 1 - r.received
+}
+
+// total packets expected of all sources.
+func (r *reception) total() int64 {
+	if !r.active {
+		return r.totalBefore
+	}
+	return r.totalBefore + r.highest - r.base + 1
 }
 
 func (r *reception) totalLost() int64 { return r.lostBefore + r.lost() }

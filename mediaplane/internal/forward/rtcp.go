@@ -28,6 +28,8 @@ type reports struct {
 	// The newest sender reports, to find the round trip from the answer.
 	sent [4]sentReport
 	next int
+	// peer is the newest report about what was sent.
+	peer peerReport
 	// receivedAt the last own receiver report, in packets.
 	receivedBefore uint64
 }
@@ -146,6 +148,7 @@ func (t *Table) receptionReports(leg string, blocks []rtcp.ReceptionReport, now 
 				s.counters.RoundTrip = max(rtt, time.Microsecond)
 			}
 		}
+		s.heard(b)
 		in, o := s.fedBy, &s.out
 		if in == nil || o.input != in || o.epoch != in.in.epoch {
 			continue
@@ -164,6 +167,16 @@ func (t *Table) receptionReports(leg string, blocks []rtcp.ReceptionReport, now 
 		}
 		in.reports.receiverAt = now
 		t.compound(in, &rtcp.ReceiverReport{SSRC: in.out.ssrc, Reports: []rtcp.ReceptionReport{b}})
+	}
+}
+
+// heard notes what the peer tells of the stream that it receives. Its own count of
+// the packets that it expected is not in a report; that of the sent ones is close.
+func (s *Stream) heard(b rtcp.ReceptionReport) {
+	lost := int64(int32(b.TotalLost<<8) >> 8) // 24 bits with a sign
+	s.reports.peer = peerReport{known: true, lost: lost, expected: int64(s.reports.packets)}
+	if clock := s.out.clock; clock != 0 {
+		s.reports.peer.jitter = time.Duration(float64(b.Jitter) / float64(clock) * float64(time.Second))
 	}
 }
 

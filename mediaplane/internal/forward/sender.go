@@ -62,6 +62,16 @@ func (o *sender) skip(in *Stream, ext int64) {
 // forget drops the mapping: the next packet starts a new one.
 func (o *sender) forget() { o.input = nil }
 
+// insert makes room for a packet of the node's own that was sent between those of
+// the mapping in force: they come one number later.
+func (o *sender) insert() {
+	if o.input == nil {
+		return
+	}
+	o.seqOffset++
+	o.base = o.input.in.highest + 1
+}
+
 // position maps a packet's extended sequence number to an outgoing index. fresh
 // is true for the first packet of a mapping, ok false for packets that belong
 // before it.

@@ -23,6 +23,11 @@ type Stream struct {
 
 	reports reports
 
+	player *player // of the tone
+	dial   dialler
+	// sending and receiving are the formats of the newest media.
+	sending, receiving *Format
+
 	// calm counts the media packets since the last disturbance.
 	calm      int
 	calmSince time.Time
@@ -76,10 +81,17 @@ func (t *Table) Apply(cfg Config, now time.Time) {
 			s = t.newStream(c, now)
 		}
 		c.SSRC = s.out.ssrc
+		if s.player != nil && !s.player.tone.Equal(c.Tone) {
+			s.player.end(t, s, now)
+			s.player = nil
+		}
 		s.config = c
 		s.formats = [128]*Format{}
 		for j := range c.Formats {
 			s.formats[c.Formats[j].PayloadType&0x7f] = &c.Formats[j]
+		}
+		if c.Tone != nil && s.player == nil {
+			s.player = newPlayer(s, c.Tone, now)
 		}
 		s.links, s.fedBy = nil, nil
 		t.streams, t.ids = append(t.streams, s), append(t.ids, c.ID)
@@ -175,6 +187,7 @@ func (t *Table) State() []State {
 		c := s.counters
 		c.Lost = s.in.totalLost()
 		c.Jitter = s.in.jitterDuration()
+		c.Incoming, c.Outgoing = s.quality()
 		list[i] = State{ID: s.config.ID, Leg: s.config.Leg, SSRC: s.out.ssrc, Counters: c}
 	}
 	return list

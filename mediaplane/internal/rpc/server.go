@@ -85,6 +85,15 @@ func (s *Server) RemoveSession(_ context.Context, req *connect.Request[mediav1.R
 	return connect.NewResponse(&mediav1.RemoveSessionResponse{State: state}), nil
 }
 
+// SendDTMF sends digits as telephone-events.
+func (s *Server) SendDTMF(_ context.Context, req *connect.Request[mediav1.SendDTMFRequest]) (*connect.Response[mediav1.SendDTMFResponse], error) {
+	m := req.Msg
+	if err := s.sessions.SendDTMF(m.GetSession(), m.GetOwnerEpoch(), m.GetStream(), m.GetDigits()); err != nil {
+		return nil, s.problem("SendDTMF", m.GetSession(), err)
+	}
+	return connect.NewResponse(&mediav1.SendDTMFResponse{}), nil
+}
+
 // GetNode describes the node.
 func (s *Server) GetNode(context.Context, *connect.Request[mediav1.GetNodeRequest]) (*connect.Response[mediav1.GetNodeResponse], error) {
 	return connect.NewResponse(&mediav1.GetNodeResponse{Node: s.Node()}), nil
@@ -195,6 +204,10 @@ func (s *Server) problem(method, id string, err error) error {
 		}
 	case errors.Is(err, session.ErrPorts), errors.Is(err, session.ErrFull):
 		result = connect.NewError(connect.CodeResourceExhausted, err)
+	case errors.Is(err, session.ErrNoSession):
+		result = connect.NewError(connect.CodeNotFound, err)
+	case errors.Is(err, session.ErrDTMF):
+		result = connect.NewError(connect.CodeFailedPrecondition, err)
 	case errors.Is(err, session.ErrDraining):
 		result = connect.NewError(connect.CodeUnavailable, err)
 	default:

@@ -14,6 +14,7 @@ type Metrics struct {
 	events    prometheus.Counter
 	lostWatch prometheus.Counter
 	stun      prometheus.Counter
+	mos, loss *prometheus.HistogramVec
 
 	webrtcIn, webrtcOut, rtpIn, rtpOut prometheus.Counter
 	causes                             map[cause]prometheus.Counter
@@ -31,20 +32,24 @@ const (
 	dropPath      cause = "path_conflict"
 	dropSource    cause = "foreign_source"
 	dropDTLS      cause = "dtls_unexpected"
+	dropDTLSEarly cause = "dtls_before_answer"
 	dropNoKeys    cause = "no_keys"
 	dropAuth      cause = "srtp_auth"
 	dropReplay    cause = "srtp_replay"
 	dropDuplicate cause = "duplicate"
 	dropMalformed cause = "malformed"
-	dropGated     cause = "gated"
+	dropHeld      cause = "held"
+	dropUnrouted  cause = "no_rule"
+	dropWithheld  cause = "not_for_output"
+	dropNoWay     cause = "output_not_ready"
 	dropDoubtful  cause = "doubtful"
 	dropSend      cause = "send_failed"
 	dropRTCPOff   cause = "rtcp_off"
 )
 
 var causes = []cause{
-	dropUnknown, dropOversize, dropSTUN, dropForeign, dropIntegrity, dropPath, dropSource, dropDTLS, dropNoKeys,
-	dropAuth, dropReplay, dropDuplicate, dropMalformed, dropGated, dropDoubtful, dropSend, dropRTCPOff,
+	dropUnknown, dropOversize, dropSTUN, dropForeign, dropIntegrity, dropPath, dropSource, dropDTLS, dropDTLSEarly, dropNoKeys,
+	dropAuth, dropReplay, dropDuplicate, dropMalformed, dropHeld, dropUnrouted, dropWithheld, dropNoWay, dropDoubtful, dropSend, dropRTCPOff,
 }
 
 // NewMetrics makes the metrics and registers them; a nil registerer leaves them
@@ -65,13 +70,22 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		stun:      prometheus.NewCounter(opts("stun_requests_total", "Authenticated connectivity checks answered.")),
 		causes:    map[cause]prometheus.Counter{},
 	}
+	histogram := func(name, help string, buckets ...float64) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "isthmus", Subsystem: "media", Name: name, Help: help, Buckets: buckets,
+		}, []string{"direction", "leg"})
+	}
+	m.mos = histogram("stream_mos", "Estimated mean opinion score (ITU-T G.107) of streams that ended, by direction (in: measured here, out: reported by the peer) and kind of leg.",
+		1.5, 2, 2.5, 3, 3.25, 3.5, 3.75, 4, 4.1, 4.2, 4.3, 4.4)
+	m.loss = histogram("stream_loss_ratio", "Share of packets lost of streams that ended, by direction and kind of leg.",
+		0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 	m.webrtcIn, m.webrtcOut = m.packets.WithLabelValues("in", "webrtc"), m.packets.WithLabelValues("out", "webrtc")
 	m.rtpIn, m.rtpOut = m.packets.WithLabelValues("in", "rtp"), m.packets.WithLabelValues("out", "rtp")
 	for _, c := range causes {
 		m.causes[c] = m.dropped.WithLabelValues(string(c))
 	}
 	if registerer != nil {
-		registerer.MustRegister(m.sessions, m.packets, m.auth, m.dropped, m.failed, m.events, m.lostWatch, m.stun)
+		registerer.MustRegister(m.sessions, m.packets, m.auth, m.dropped, m.failed, m.events, m.lostWatch, m.stun, m.mos, m.loss)
 	}
 	return m
 }

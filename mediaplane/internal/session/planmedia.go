@@ -72,6 +72,7 @@ func (c *checker) streams(spec *mediav1.SessionSpec, legs map[string]bool, p *Pl
 				ClockRate: f.GetClockRate(), Channels: uint8(f.GetChannels()),
 			})
 		}
+		cfg.Tone = c.tone(field+".tone", s)
 		p.table.Streams = append(p.table.Streams, cfg)
 	}
 	return streams

@@ -27,12 +27,18 @@ type rtpLeg struct {
 
 	latched     netip.AddrPort
 	latchedRTCP netip.AddrPort
-	closed      bool
+	// former is where packets came from until the far end moved.
+	former  netip.AddrPort
+	movedAt time.Time
+	closed  bool
 
 	transform *srtp.Transform // in force while the plan has keys
 	rekeyed   time.Time       // when the keys before are to be retired
 	saved     checkpoint
 }
+
+// stragglers is how long packets may be under way.
+const stragglers = time.Second
 
 // retireKeys is how long a far end may go on with keys that its description has
 // replaced.
@@ -51,6 +57,7 @@ func (l *rtpLeg) start(now time.Time) {
 func (l *rtpLeg) update(plan *rtpPlan) {
 	moved := plan.remote != l.plan.remote && plan.remote != l.latched
 	if moved || plan.strict && !l.plan.strict {
+		l.former, l.movedAt = l.latched, l.session.node.now()
 		l.latched, l.latchedRTCP = netip.AddrPort{}, netip.AddrPort{}
 	}
 	l.plan = plan
@@ -100,6 +107,13 @@ func (l *rtpLeg) fail(err error) {
 	l.session.fail(l.name, "srtp", "use SRTP keys: "+err.Error())
 }
 
+// straggles says whether a packet may be one that was under way when the far end
+// moved: it passes, but says nothing about where the far end is now. A far end that
+// goes on from where it was has only described itself anew.
+func (l *rtpLeg) straggles(from netip.AddrPort) bool {
+	return from == l.former && l.session.node.now().Sub(l.movedAt) < stragglers
+}
+
 // accepts says whether a source may send RTP to the leg as far as is known.
 func (l *rtpLeg) accepts(from netip.AddrPort) bool {
 	switch {
@@ -141,7 +155,7 @@ func (l *rtpLeg) receive(b []byte, from netip.AddrPort) {
 			return
 		}
 	}
-	if !l.plan.strict && !l.latched.IsValid() && s.table.Valid(l.name, b) {
+	if !l.plan.strict && !l.latched.IsValid() && !l.straggles(from) && s.table.Valid(l.name, b) {
 		s.table.ReclaimLeg(l.name, s.node.now())
 		l.latched = from
 		s.log.Info("source latched", "leg", l.name, "remote", from.String())

@@ -52,6 +52,7 @@ type Session struct {
 	claimed        time.Time
 	nextQuality    time.Time
 	nextCheckpoint time.Time
+	player         *time.Timer // of tones and digits, while there are any
 
 	offloads map[string]*offload // by the stream that packets come from
 	refusals map[string]*refusal
@@ -124,6 +125,7 @@ func (s *Session) apply(p *Plan) error {
 		}
 		s.log = s.log.With(slog.Group("labels", attrs...))
 	}
+	s.play()
 	s.log.Debug("session applied", "owner_epoch", p.Epoch, "generation", p.Generation, "legs", len(p.legs), "streams", len(p.table.Streams))
 	return nil
 }
@@ -212,8 +214,14 @@ func (s *Session) sameSSRC(cfg forward.StreamConfig) error {
 // receive puts one plain packet through the table. The lock is held.
 func (s *Session) receive(leg string, packet []byte) {
 	switch s.table.Receive(leg, packet, s.node.now()) {
-	case forward.Gated:
-		s.node.metrics.drop(dropGated)
+	case forward.Held:
+		s.node.metrics.drop(dropHeld)
+	case forward.Unrouted:
+		s.node.metrics.drop(dropUnrouted)
+	case forward.Withheld:
+		s.node.metrics.drop(dropWithheld)
+	case forward.NoWay:
+		s.node.metrics.drop(dropNoWay)
 	case forward.Malformed:
 		s.node.metrics.drop(dropMalformed)
 	case forward.Doubtful:
@@ -329,6 +337,10 @@ func (s *Session) end(reason string, epoch uint64) (*mediav1.SessionState, error
 	}
 	s.table.ReclaimAll(s.node.now())
 	state := s.state()
+	s.observe()
+	if s.player != nil {
+		s.player.Stop()
+	}
 	for _, id := range s.order {
 		s.table.Bye(id)
 		s.legs[id].close()
@@ -377,6 +389,7 @@ func (s *Session) streamStates() []*mediav1.StreamState {
 		engine, reason := s.engineOf(st.ID)
 		list = append(list, &mediav1.StreamState{
 			Id: st.ID, Ssrc: st.SSRC, Engine: engine, EngineReason: reason, Counters: counters,
+			Received: quality(c.Incoming), Sent: quality(c.Outgoing),
 		})
 	}
 	return list

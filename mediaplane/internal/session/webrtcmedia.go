@@ -11,7 +11,15 @@ func (l *webrtcLeg) receiveDTLS(b []byte) {
 	if !l.plan.client {
 		l.shake()
 	}
-	if l.handshake == nil || l.closed {
+	switch {
+	case l.closed || l.keyed && l.handshake == nil:
+		// The association has done its work: a flight that was repeated, or the
+		// browser's farewell.
+		return
+	case len(l.plan.fingerprints) == 0:
+		l.session.node.metrics.drop(dropDTLSEarly)
+		return
+	case l.handshake == nil:
 		l.session.node.metrics.drop(dropDTLS)
 		return
 	}

@@ -1605,6 +1605,165 @@ func (x *SessionRemoved) GetState() *SessionState {
 	return nil
 }
 
+type SendDTMFRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Session    string                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	OwnerEpoch uint64                 `protobuf:"varint,2,opt,name=owner_epoch,json=ownerEpoch,proto3" json:"owner_epoch,omitempty"`
+	Stream     string                 `protobuf:"bytes,3,opt,name=stream,proto3" json:"stream,omitempty"`
+	// 1 to 64.
+	Digits        []*Digit `protobuf:"bytes,4,rep,name=digits,proto3" json:"digits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendDTMFRequest) Reset() {
+	*x = SendDTMFRequest{}
+	mi := &file_isthmus_media_v1_node_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendDTMFRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendDTMFRequest) ProtoMessage() {}
+
+func (x *SendDTMFRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_media_v1_node_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendDTMFRequest.ProtoReflect.Descriptor instead.
+func (*SendDTMFRequest) Descriptor() ([]byte, []int) {
+	return file_isthmus_media_v1_node_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *SendDTMFRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *SendDTMFRequest) GetOwnerEpoch() uint64 {
+	if x != nil {
+		return x.OwnerEpoch
+	}
+	return 0
+}
+
+func (x *SendDTMFRequest) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *SendDTMFRequest) GetDigits() []*Digit {
+	if x != nil {
+		return x.Digits
+	}
+	return nil
+}
+
+type Digit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 0-9 * # A-D.
+	Digit string `protobuf:"bytes,1,opt,name=digit,proto3" json:"digit,omitempty"`
+	// Cut to 40 ms to 5 s; absent: 40 ms.
+	Duration      *durationpb.Duration `protobuf:"bytes,2,opt,name=duration,proto3" json:"duration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Digit) Reset() {
+	*x = Digit{}
+	mi := &file_isthmus_media_v1_node_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Digit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Digit) ProtoMessage() {}
+
+func (x *Digit) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_media_v1_node_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Digit.ProtoReflect.Descriptor instead.
+func (*Digit) Descriptor() ([]byte, []int) {
+	return file_isthmus_media_v1_node_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Digit) GetDigit() string {
+	if x != nil {
+		return x.Digit
+	}
+	return ""
+}
+
+func (x *Digit) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+type SendDTMFResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendDTMFResponse) Reset() {
+	*x = SendDTMFResponse{}
+	mi := &file_isthmus_media_v1_node_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendDTMFResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendDTMFResponse) ProtoMessage() {}
+
+func (x *SendDTMFResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_media_v1_node_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendDTMFResponse.ProtoReflect.Descriptor instead.
+func (*SendDTMFResponse) Descriptor() ([]byte, []int) {
+	return file_isthmus_media_v1_node_proto_rawDescGZIP(), []int{27}
+}
+
 type DrainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1613,7 +1772,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_isthmus_media_v1_node_proto_msgTypes[25]
+	mi := &file_isthmus_media_v1_node_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1625,7 +1784,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_media_v1_node_proto_msgTypes[25]
+	mi := &file_isthmus_media_v1_node_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1638,7 +1797,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_isthmus_media_v1_node_proto_rawDescGZIP(), []int{25}
+	return file_isthmus_media_v1_node_proto_rawDescGZIP(), []int{28}
 }
 
 type DrainResponse struct {
@@ -1651,7 +1810,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_isthmus_media_v1_node_proto_msgTypes[26]
+	mi := &file_isthmus_media_v1_node_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1663,7 +1822,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_media_v1_node_proto_msgTypes[26]
+	mi := &file_isthmus_media_v1_node_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1676,7 +1835,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_isthmus_media_v1_node_proto_rawDescGZIP(), []int{26}
+	return file_isthmus_media_v1_node_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DrainResponse) GetSessions() uint32 {
@@ -1695,7 +1854,7 @@ type AnnounceRequest struct {
 
 func (x *AnnounceRequest) Reset() {
 	*x = AnnounceRequest{}
-	mi := &file_isthmus_media_v1_node_proto_msgTypes[27]
+	mi := &file_isthmus_media_v1_node_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1707,7 +1866,7 @@ func (x *AnnounceRequest) String() string {
 func (*AnnounceRequest) ProtoMessage() {}
 
 func (x *AnnounceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_media_v1_node_proto_msgTypes[27]
+	mi := &file_isthmus_media_v1_node_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1720,7 +1879,7 @@ func (x *AnnounceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceRequest.ProtoReflect.Descriptor instead.
 func (*AnnounceRequest) Descriptor() ([]byte, []int) {
-	return file_isthmus_media_v1_node_proto_rawDescGZIP(), []int{27}
+	return file_isthmus_media_v1_node_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AnnounceRequest) GetNode() *Node {
@@ -1740,7 +1899,7 @@ type AnnounceResponse struct {
 
 func (x *AnnounceResponse) Reset() {
 	*x = AnnounceResponse{}
-	mi := &file_isthmus_media_v1_node_proto_msgTypes[28]
+	mi := &file_isthmus_media_v1_node_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1752,7 +1911,7 @@ func (x *AnnounceResponse) String() string {
 func (*AnnounceResponse) ProtoMessage() {}
 
 func (x *AnnounceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_media_v1_node_proto_msgTypes[28]
+	mi := &file_isthmus_media_v1_node_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1765,7 +1924,7 @@ func (x *AnnounceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceResponse.ProtoReflect.Descriptor instead.
 func (*AnnounceResponse) Descriptor() ([]byte, []int) {
-	return file_isthmus_media_v1_node_proto_rawDescGZIP(), []int{28}
+	return file_isthmus_media_v1_node_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AnnounceResponse) GetInterval() *durationpb.Duration {
@@ -1884,19 +2043,30 @@ const file_isthmus_media_v1_node_proto_rawDesc = "" +
 	"\x04srtp\x18\x03 \x01(\v2\x1b.isthmus.media.v1.SRTPStateR\x04srtp\"^\n" +
 	"\x0eSessionRemoved\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x124\n" +
-	"\x05state\x18\x02 \x01(\v2\x1e.isthmus.media.v1.SessionStateR\x05state\"\x0e\n" +
+	"\x05state\x18\x02 \x01(\v2\x1e.isthmus.media.v1.SessionStateR\x05state\"\x95\x01\n" +
+	"\x0fSendDTMFRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\x12\x1f\n" +
+	"\vowner_epoch\x18\x02 \x01(\x04R\n" +
+	"ownerEpoch\x12\x16\n" +
+	"\x06stream\x18\x03 \x01(\tR\x06stream\x12/\n" +
+	"\x06digits\x18\x04 \x03(\v2\x17.isthmus.media.v1.DigitR\x06digits\"T\n" +
+	"\x05Digit\x12\x14\n" +
+	"\x05digit\x18\x01 \x01(\tR\x05digit\x125\n" +
+	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bduration\"\x12\n" +
+	"\x10SendDTMFResponse\"\x0e\n" +
 	"\fDrainRequest\"+\n" +
 	"\rDrainResponse\x12\x1a\n" +
 	"\bsessions\x18\x01 \x01(\rR\bsessions\"=\n" +
 	"\x0fAnnounceRequest\x12*\n" +
 	"\x04node\x18\x01 \x01(\v2\x16.isthmus.media.v1.NodeR\x04node\"I\n" +
 	"\x10AnnounceResponse\x125\n" +
-	"\binterval\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\binterval2\xbc\x03\n" +
+	"\binterval\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\binterval2\x91\x04\n" +
 	"\tMediaNode\x12_\n" +
 	"\fApplySession\x12%.isthmus.media.v1.ApplySessionRequest\x1a&.isthmus.media.v1.ApplySessionResponse\"\x00\x12b\n" +
 	"\rRemoveSession\x12&.isthmus.media.v1.RemoveSessionRequest\x1a'.isthmus.media.v1.RemoveSessionResponse\"\x00\x12P\n" +
 	"\aGetNode\x12 .isthmus.media.v1.GetNodeRequest\x1a!.isthmus.media.v1.GetNodeResponse\"\x00\x12L\n" +
-	"\x05Watch\x12\x1e.isthmus.media.v1.WatchRequest\x1a\x1f.isthmus.media.v1.WatchResponse\"\x000\x01\x12J\n" +
+	"\x05Watch\x12\x1e.isthmus.media.v1.WatchRequest\x1a\x1f.isthmus.media.v1.WatchResponse\"\x000\x01\x12S\n" +
+	"\bSendDTMF\x12!.isthmus.media.v1.SendDTMFRequest\x1a\".isthmus.media.v1.SendDTMFResponse\"\x00\x12J\n" +
 	"\x05Drain\x12\x1e.isthmus.media.v1.DrainRequest\x1a\x1f.isthmus.media.v1.DrainResponse\"\x002c\n" +
 	"\fNodeRegistry\x12S\n" +
 	"\bAnnounce\x12!.isthmus.media.v1.AnnounceRequest\x1a\".isthmus.media.v1.AnnounceResponse\"\x00B\xca\x01\n" +
@@ -1914,7 +2084,7 @@ func file_isthmus_media_v1_node_proto_rawDescGZIP() []byte {
 	return file_isthmus_media_v1_node_proto_rawDescData
 }
 
-var file_isthmus_media_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_isthmus_media_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_isthmus_media_v1_node_proto_goTypes = []any{
 	(*ApplySessionRequest)(nil),   // 0: isthmus.media.v1.ApplySessionRequest
 	(*ApplySessionResponse)(nil),  // 1: isthmus.media.v1.ApplySessionResponse
@@ -1941,34 +2111,37 @@ var file_isthmus_media_v1_node_proto_goTypes = []any{
 	(*Quality)(nil),               // 22: isthmus.media.v1.Quality
 	(*Checkpoint)(nil),            // 23: isthmus.media.v1.Checkpoint
 	(*SessionRemoved)(nil),        // 24: isthmus.media.v1.SessionRemoved
-	(*DrainRequest)(nil),          // 25: isthmus.media.v1.DrainRequest
-	(*DrainResponse)(nil),         // 26: isthmus.media.v1.DrainResponse
-	(*AnnounceRequest)(nil),       // 27: isthmus.media.v1.AnnounceRequest
-	(*AnnounceResponse)(nil),      // 28: isthmus.media.v1.AnnounceResponse
-	(*SessionSpec)(nil),           // 29: isthmus.media.v1.SessionSpec
-	(*SessionState)(nil),          // 30: isthmus.media.v1.SessionState
-	(*SocketAddress)(nil),         // 31: isthmus.media.v1.SocketAddress
-	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
-	(SRTPProfile)(0),              // 33: isthmus.media.v1.SRTPProfile
-	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
-	(*StreamState)(nil),           // 35: isthmus.media.v1.StreamState
-	(*SRTPState)(nil),             // 36: isthmus.media.v1.SRTPState
+	(*SendDTMFRequest)(nil),       // 25: isthmus.media.v1.SendDTMFRequest
+	(*Digit)(nil),                 // 26: isthmus.media.v1.Digit
+	(*SendDTMFResponse)(nil),      // 27: isthmus.media.v1.SendDTMFResponse
+	(*DrainRequest)(nil),          // 28: isthmus.media.v1.DrainRequest
+	(*DrainResponse)(nil),         // 29: isthmus.media.v1.DrainResponse
+	(*AnnounceRequest)(nil),       // 30: isthmus.media.v1.AnnounceRequest
+	(*AnnounceResponse)(nil),      // 31: isthmus.media.v1.AnnounceResponse
+	(*SessionSpec)(nil),           // 32: isthmus.media.v1.SessionSpec
+	(*SessionState)(nil),          // 33: isthmus.media.v1.SessionState
+	(*SocketAddress)(nil),         // 34: isthmus.media.v1.SocketAddress
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(SRTPProfile)(0),              // 36: isthmus.media.v1.SRTPProfile
+	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
+	(*StreamState)(nil),           // 38: isthmus.media.v1.StreamState
+	(*SRTPState)(nil),             // 39: isthmus.media.v1.SRTPState
 }
 var file_isthmus_media_v1_node_proto_depIdxs = []int32{
-	29, // 0: isthmus.media.v1.ApplySessionRequest.spec:type_name -> isthmus.media.v1.SessionSpec
-	30, // 1: isthmus.media.v1.ApplySessionResponse.state:type_name -> isthmus.media.v1.SessionState
-	30, // 2: isthmus.media.v1.RemoveSessionResponse.state:type_name -> isthmus.media.v1.SessionState
+	32, // 0: isthmus.media.v1.ApplySessionRequest.spec:type_name -> isthmus.media.v1.SessionSpec
+	33, // 1: isthmus.media.v1.ApplySessionResponse.state:type_name -> isthmus.media.v1.SessionState
+	33, // 2: isthmus.media.v1.RemoveSessionResponse.state:type_name -> isthmus.media.v1.SessionState
 	7,  // 3: isthmus.media.v1.GetNodeResponse.node:type_name -> isthmus.media.v1.Node
-	31, // 4: isthmus.media.v1.Node.webrtc_addresses:type_name -> isthmus.media.v1.SocketAddress
-	31, // 5: isthmus.media.v1.Node.rtp_addresses:type_name -> isthmus.media.v1.SocketAddress
+	34, // 4: isthmus.media.v1.Node.webrtc_addresses:type_name -> isthmus.media.v1.SocketAddress
+	34, // 5: isthmus.media.v1.Node.rtp_addresses:type_name -> isthmus.media.v1.SocketAddress
 	8,  // 6: isthmus.media.v1.Node.capacity:type_name -> isthmus.media.v1.Capacity
 	11, // 7: isthmus.media.v1.WatchResponse.snapshot:type_name -> isthmus.media.v1.Snapshot
 	13, // 8: isthmus.media.v1.WatchResponse.event:type_name -> isthmus.media.v1.SessionEvent
 	12, // 9: isthmus.media.v1.WatchResponse.heartbeat:type_name -> isthmus.media.v1.Heartbeat
 	7,  // 10: isthmus.media.v1.Snapshot.node:type_name -> isthmus.media.v1.Node
-	30, // 11: isthmus.media.v1.Snapshot.sessions:type_name -> isthmus.media.v1.SessionState
-	32, // 12: isthmus.media.v1.Heartbeat.time:type_name -> google.protobuf.Timestamp
-	32, // 13: isthmus.media.v1.SessionEvent.time:type_name -> google.protobuf.Timestamp
+	33, // 11: isthmus.media.v1.Snapshot.sessions:type_name -> isthmus.media.v1.SessionState
+	35, // 12: isthmus.media.v1.Heartbeat.time:type_name -> google.protobuf.Timestamp
+	35, // 13: isthmus.media.v1.SessionEvent.time:type_name -> google.protobuf.Timestamp
 	14, // 14: isthmus.media.v1.SessionEvent.ice_connected:type_name -> isthmus.media.v1.ICEConnected
 	15, // 15: isthmus.media.v1.SessionEvent.dtls_connected:type_name -> isthmus.media.v1.DTLSConnected
 	16, // 16: isthmus.media.v1.SessionEvent.leg_failed:type_name -> isthmus.media.v1.LegFailed
@@ -1980,35 +2153,39 @@ var file_isthmus_media_v1_node_proto_depIdxs = []int32{
 	22, // 22: isthmus.media.v1.SessionEvent.quality:type_name -> isthmus.media.v1.Quality
 	23, // 23: isthmus.media.v1.SessionEvent.checkpoint:type_name -> isthmus.media.v1.Checkpoint
 	24, // 24: isthmus.media.v1.SessionEvent.removed:type_name -> isthmus.media.v1.SessionRemoved
-	31, // 25: isthmus.media.v1.ICEConnected.remote:type_name -> isthmus.media.v1.SocketAddress
-	33, // 26: isthmus.media.v1.DTLSConnected.profile:type_name -> isthmus.media.v1.SRTPProfile
-	31, // 27: isthmus.media.v1.FirstPacket.source:type_name -> isthmus.media.v1.SocketAddress
-	31, // 28: isthmus.media.v1.SourceLatched.remote:type_name -> isthmus.media.v1.SocketAddress
-	34, // 29: isthmus.media.v1.MediaTimeout.silent_for:type_name -> google.protobuf.Duration
-	34, // 30: isthmus.media.v1.DTMF.duration:type_name -> google.protobuf.Duration
-	35, // 31: isthmus.media.v1.Quality.stream:type_name -> isthmus.media.v1.StreamState
-	31, // 32: isthmus.media.v1.Checkpoint.remote:type_name -> isthmus.media.v1.SocketAddress
-	36, // 33: isthmus.media.v1.Checkpoint.srtp:type_name -> isthmus.media.v1.SRTPState
-	30, // 34: isthmus.media.v1.SessionRemoved.state:type_name -> isthmus.media.v1.SessionState
-	7,  // 35: isthmus.media.v1.AnnounceRequest.node:type_name -> isthmus.media.v1.Node
-	34, // 36: isthmus.media.v1.AnnounceResponse.interval:type_name -> google.protobuf.Duration
-	0,  // 37: isthmus.media.v1.MediaNode.ApplySession:input_type -> isthmus.media.v1.ApplySessionRequest
-	3,  // 38: isthmus.media.v1.MediaNode.RemoveSession:input_type -> isthmus.media.v1.RemoveSessionRequest
-	5,  // 39: isthmus.media.v1.MediaNode.GetNode:input_type -> isthmus.media.v1.GetNodeRequest
-	9,  // 40: isthmus.media.v1.MediaNode.Watch:input_type -> isthmus.media.v1.WatchRequest
-	25, // 41: isthmus.media.v1.MediaNode.Drain:input_type -> isthmus.media.v1.DrainRequest
-	27, // 42: isthmus.media.v1.NodeRegistry.Announce:input_type -> isthmus.media.v1.AnnounceRequest
-	1,  // 43: isthmus.media.v1.MediaNode.ApplySession:output_type -> isthmus.media.v1.ApplySessionResponse
-	4,  // 44: isthmus.media.v1.MediaNode.RemoveSession:output_type -> isthmus.media.v1.RemoveSessionResponse
-	6,  // 45: isthmus.media.v1.MediaNode.GetNode:output_type -> isthmus.media.v1.GetNodeResponse
-	10, // 46: isthmus.media.v1.MediaNode.Watch:output_type -> isthmus.media.v1.WatchResponse
-	26, // 47: isthmus.media.v1.MediaNode.Drain:output_type -> isthmus.media.v1.DrainResponse
-	28, // 48: isthmus.media.v1.NodeRegistry.Announce:output_type -> isthmus.media.v1.AnnounceResponse
-	43, // [43:49] is the sub-list for method output_type
-	37, // [37:43] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	34, // 25: isthmus.media.v1.ICEConnected.remote:type_name -> isthmus.media.v1.SocketAddress
+	36, // 26: isthmus.media.v1.DTLSConnected.profile:type_name -> isthmus.media.v1.SRTPProfile
+	34, // 27: isthmus.media.v1.FirstPacket.source:type_name -> isthmus.media.v1.SocketAddress
+	34, // 28: isthmus.media.v1.SourceLatched.remote:type_name -> isthmus.media.v1.SocketAddress
+	37, // 29: isthmus.media.v1.MediaTimeout.silent_for:type_name -> google.protobuf.Duration
+	37, // 30: isthmus.media.v1.DTMF.duration:type_name -> google.protobuf.Duration
+	38, // 31: isthmus.media.v1.Quality.stream:type_name -> isthmus.media.v1.StreamState
+	34, // 32: isthmus.media.v1.Checkpoint.remote:type_name -> isthmus.media.v1.SocketAddress
+	39, // 33: isthmus.media.v1.Checkpoint.srtp:type_name -> isthmus.media.v1.SRTPState
+	33, // 34: isthmus.media.v1.SessionRemoved.state:type_name -> isthmus.media.v1.SessionState
+	26, // 35: isthmus.media.v1.SendDTMFRequest.digits:type_name -> isthmus.media.v1.Digit
+	37, // 36: isthmus.media.v1.Digit.duration:type_name -> google.protobuf.Duration
+	7,  // 37: isthmus.media.v1.AnnounceRequest.node:type_name -> isthmus.media.v1.Node
+	37, // 38: isthmus.media.v1.AnnounceResponse.interval:type_name -> google.protobuf.Duration
+	0,  // 39: isthmus.media.v1.MediaNode.ApplySession:input_type -> isthmus.media.v1.ApplySessionRequest
+	3,  // 40: isthmus.media.v1.MediaNode.RemoveSession:input_type -> isthmus.media.v1.RemoveSessionRequest
+	5,  // 41: isthmus.media.v1.MediaNode.GetNode:input_type -> isthmus.media.v1.GetNodeRequest
+	9,  // 42: isthmus.media.v1.MediaNode.Watch:input_type -> isthmus.media.v1.WatchRequest
+	25, // 43: isthmus.media.v1.MediaNode.SendDTMF:input_type -> isthmus.media.v1.SendDTMFRequest
+	28, // 44: isthmus.media.v1.MediaNode.Drain:input_type -> isthmus.media.v1.DrainRequest
+	30, // 45: isthmus.media.v1.NodeRegistry.Announce:input_type -> isthmus.media.v1.AnnounceRequest
+	1,  // 46: isthmus.media.v1.MediaNode.ApplySession:output_type -> isthmus.media.v1.ApplySessionResponse
+	4,  // 47: isthmus.media.v1.MediaNode.RemoveSession:output_type -> isthmus.media.v1.RemoveSessionResponse
+	6,  // 48: isthmus.media.v1.MediaNode.GetNode:output_type -> isthmus.media.v1.GetNodeResponse
+	10, // 49: isthmus.media.v1.MediaNode.Watch:output_type -> isthmus.media.v1.WatchResponse
+	27, // 50: isthmus.media.v1.MediaNode.SendDTMF:output_type -> isthmus.media.v1.SendDTMFResponse
+	29, // 51: isthmus.media.v1.MediaNode.Drain:output_type -> isthmus.media.v1.DrainResponse
+	31, // 52: isthmus.media.v1.NodeRegistry.Announce:output_type -> isthmus.media.v1.AnnounceResponse
+	46, // [46:53] is the sub-list for method output_type
+	39, // [39:46] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_isthmus_media_v1_node_proto_init() }
@@ -2041,7 +2218,7 @@ func file_isthmus_media_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_isthmus_media_v1_node_proto_rawDesc), len(file_isthmus_media_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -1008,7 +1008,12 @@ type Stream struct {
 	// 0: the node chooses and reports it.
 	Ssrc uint32 `protobuf:"varint,5,opt,name=ssrc,proto3" json:"ssrc,omitempty"`
 	// Canonical name in the node's RTCP source descriptions (RFC 7022).
-	Cname         string `protobuf:"bytes,6,opt,name=cname,proto3" json:"cname,omitempty"`
+	Cname string `protobuf:"bytes,6,opt,name=cname,proto3" json:"cname,omitempty"`
+	// Played by the node while nothing else is sent on the stream (ringing tone);
+	// absent: nothing. It ends for good, without a click, with the first packet
+	// that a rule forwards to the stream, and does not begin when one was forwarded
+	// less than two seconds ago.
+	Tone          *Tone `protobuf:"bytes,7,opt,name=tone,proto3" json:"tone,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1085,6 +1090,122 @@ func (x *Stream) GetCname() string {
 	return ""
 }
 
+func (x *Stream) GetTone() *Tone {
+	if x != nil {
+		return x.Tone
+	}
+	return nil
+}
+
+// Tone is a cadence of tones.
+type Tone struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of a PCMU or PCMA format of the stream.
+	PayloadType uint32 `protobuf:"varint,1,opt,name=payload_type,json=payloadType,proto3" json:"payload_type,omitempty"`
+	// 1 to 16, repeated from the first on.
+	Segments      []*ToneSegment `protobuf:"bytes,2,rep,name=segments,proto3" json:"segments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tone) Reset() {
+	*x = Tone{}
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tone) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tone) ProtoMessage() {}
+
+func (x *Tone) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tone.ProtoReflect.Descriptor instead.
+func (*Tone) Descriptor() ([]byte, []int) {
+	return file_isthmus_media_v1_session_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Tone) GetPayloadType() uint32 {
+	if x != nil {
+		return x.PayloadType
+	}
+	return 0
+}
+
+func (x *Tone) GetSegments() []*ToneSegment {
+	if x != nil {
+		return x.Segments
+	}
+	return nil
+}
+
+type ToneSegment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Hz, at most 4, added up; none: silence.
+	Frequencies []float64 `protobuf:"fixed64,1,rep,packed,name=frequencies,proto3" json:"frequencies,omitempty"`
+	// 10 ms to 60 s.
+	Duration      *durationpb.Duration `protobuf:"bytes,2,opt,name=duration,proto3" json:"duration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToneSegment) Reset() {
+	*x = ToneSegment{}
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToneSegment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToneSegment) ProtoMessage() {}
+
+func (x *ToneSegment) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToneSegment.ProtoReflect.Descriptor instead.
+func (*ToneSegment) Descriptor() ([]byte, []int) {
+	return file_isthmus_media_v1_session_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ToneSegment) GetFrequencies() []float64 {
+	if x != nil {
+		return x.Frequencies
+	}
+	return nil
+}
+
+func (x *ToneSegment) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
 // Format is what a payload type means on a stream.
 type Format struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1101,7 +1222,7 @@ type Format struct {
 
 func (x *Format) Reset() {
 	*x = Format{}
-	mi := &file_isthmus_media_v1_session_proto_msgTypes[11]
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1234,7 @@ func (x *Format) String() string {
 func (*Format) ProtoMessage() {}
 
 func (x *Format) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_media_v1_session_proto_msgTypes[11]
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1247,7 @@ func (x *Format) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Format.ProtoReflect.Descriptor instead.
 func (*Format) Descriptor() ([]byte, []int) {
-	return file_isthmus_media_v1_session_proto_rawDescGZIP(), []int{11}
+	return file_isthmus_media_v1_session_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Format) GetPayloadType() uint32 {
@@ -1168,7 +1289,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_isthmus_media_v1_session_proto_msgTypes[12]
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1301,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_media_v1_session_proto_msgTypes[12]
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +1314,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_isthmus_media_v1_session_proto_rawDescGZIP(), []int{12}
+	return file_isthmus_media_v1_session_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Rule) GetInput() string {
@@ -1222,7 +1343,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_isthmus_media_v1_session_proto_msgTypes[13]
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +1355,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_media_v1_session_proto_msgTypes[13]
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1247,7 +1368,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_isthmus_media_v1_session_proto_rawDescGZIP(), []int{13}
+	return file_isthmus_media_v1_session_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Output) GetStream() string {
@@ -1276,7 +1397,7 @@ type PayloadMapping struct {
 
 func (x *PayloadMapping) Reset() {
 	*x = PayloadMapping{}
-	mi := &file_isthmus_media_v1_session_proto_msgTypes[14]
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1409,7 @@ func (x *PayloadMapping) String() string {
 func (*PayloadMapping) ProtoMessage() {}
 
 func (x *PayloadMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_media_v1_session_proto_msgTypes[14]
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1422,7 @@ func (x *PayloadMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PayloadMapping.ProtoReflect.Descriptor instead.
 func (*PayloadMapping) Descriptor() ([]byte, []int) {
-	return file_isthmus_media_v1_session_proto_rawDescGZIP(), []int{14}
+	return file_isthmus_media_v1_session_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PayloadMapping) GetFrom() uint32 {
@@ -1332,7 +1453,7 @@ type SessionState struct {
 
 func (x *SessionState) Reset() {
 	*x = SessionState{}
-	mi := &file_isthmus_media_v1_session_proto_msgTypes[15]
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1465,7 @@ func (x *SessionState) String() string {
 func (*SessionState) ProtoMessage() {}
 
 func (x *SessionState) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_media_v1_session_proto_msgTypes[15]
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1478,7 @@ func (x *SessionState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionState.ProtoReflect.Descriptor instead.
 func (*SessionState) Descriptor() ([]byte, []int) {
-	return file_isthmus_media_v1_session_proto_rawDescGZIP(), []int{15}
+	return file_isthmus_media_v1_session_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SessionState) GetId() string {
@@ -1414,7 +1535,7 @@ type LegState struct {
 
 func (x *LegState) Reset() {
 	*x = LegState{}
-	mi := &file_isthmus_media_v1_session_proto_msgTypes[16]
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1426,7 +1547,7 @@ func (x *LegState) String() string {
 func (*LegState) ProtoMessage() {}
 
 func (x *LegState) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_media_v1_session_proto_msgTypes[16]
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1439,7 +1560,7 @@ func (x *LegState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LegState.ProtoReflect.Descriptor instead.
 func (*LegState) Descriptor() ([]byte, []int) {
-	return file_isthmus_media_v1_session_proto_rawDescGZIP(), []int{16}
+	return file_isthmus_media_v1_session_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LegState) GetId() string {
@@ -1497,16 +1618,20 @@ type StreamState struct {
 	// The SSRC that the node sends with.
 	Ssrc uint32 `protobuf:"varint,2,opt,name=ssrc,proto3" json:"ssrc,omitempty"`
 	// What executes the stream ("user", "xdp"), and why not something faster.
-	Engine        string          `protobuf:"bytes,3,opt,name=engine,proto3" json:"engine,omitempty"`
-	EngineReason  string          `protobuf:"bytes,4,opt,name=engine_reason,json=engineReason,proto3" json:"engine_reason,omitempty"`
-	Counters      *StreamCounters `protobuf:"bytes,5,opt,name=counters,proto3" json:"counters,omitempty"`
+	Engine       string          `protobuf:"bytes,3,opt,name=engine,proto3" json:"engine,omitempty"`
+	EngineReason string          `protobuf:"bytes,4,opt,name=engine_reason,json=engineReason,proto3" json:"engine_reason,omitempty"`
+	Counters     *StreamCounters `protobuf:"bytes,5,opt,name=counters,proto3" json:"counters,omitempty"`
+	// How what the node receives sounds, by its own measurement, and what it sends,
+	// by the reports of the peer; absent while unknown.
+	Received      *MediaQuality `protobuf:"bytes,6,opt,name=received,proto3" json:"received,omitempty"`
+	Sent          *MediaQuality `protobuf:"bytes,7,opt,name=sent,proto3" json:"sent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StreamState) Reset() {
 	*x = StreamState{}
-	mi := &file_isthmus_media_v1_session_proto_msgTypes[17]
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1518,7 +1643,7 @@ func (x *StreamState) String() string {
 func (*StreamState) ProtoMessage() {}
 
 func (x *StreamState) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_media_v1_session_proto_msgTypes[17]
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1531,7 +1656,7 @@ func (x *StreamState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamState.ProtoReflect.Descriptor instead.
 func (*StreamState) Descriptor() ([]byte, []int) {
-	return file_isthmus_media_v1_session_proto_rawDescGZIP(), []int{17}
+	return file_isthmus_media_v1_session_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StreamState) GetId() string {
@@ -1569,6 +1694,92 @@ func (x *StreamState) GetCounters() *StreamCounters {
 	return nil
 }
 
+func (x *StreamState) GetReceived() *MediaQuality {
+	if x != nil {
+		return x.Received
+	}
+	return nil
+}
+
+func (x *StreamState) GetSent() *MediaQuality {
+	if x != nil {
+		return x.Sent
+	}
+	return nil
+}
+
+// MediaQuality of one direction of a stream, since it was made.
+type MediaQuality struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Mean opinion score, 1 to 4.5, and factor R, 0 to 93.2, of the E-model (ITU-T
+	// G.107); both 0 for codecs that it does not rate.
+	Mos    float64 `protobuf:"fixed64,1,opt,name=mos,proto3" json:"mos,omitempty"`
+	Rating float64 `protobuf:"fixed64,2,opt,name=rating,proto3" json:"rating,omitempty"`
+	// Share of packets lost, 0 to 1.
+	Loss          float64              `protobuf:"fixed64,3,opt,name=loss,proto3" json:"loss,omitempty"`
+	Jitter        *durationpb.Duration `protobuf:"bytes,4,opt,name=jitter,proto3" json:"jitter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MediaQuality) Reset() {
+	*x = MediaQuality{}
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MediaQuality) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MediaQuality) ProtoMessage() {}
+
+func (x *MediaQuality) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MediaQuality.ProtoReflect.Descriptor instead.
+func (*MediaQuality) Descriptor() ([]byte, []int) {
+	return file_isthmus_media_v1_session_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *MediaQuality) GetMos() float64 {
+	if x != nil {
+		return x.Mos
+	}
+	return 0
+}
+
+func (x *MediaQuality) GetRating() float64 {
+	if x != nil {
+		return x.Rating
+	}
+	return 0
+}
+
+func (x *MediaQuality) GetLoss() float64 {
+	if x != nil {
+		return x.Loss
+	}
+	return 0
+}
+
+func (x *MediaQuality) GetJitter() *durationpb.Duration {
+	if x != nil {
+		return x.Jitter
+	}
+	return nil
+}
+
 // StreamCounters count since the stream was made.
 type StreamCounters struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -1590,7 +1801,9 @@ type StreamCounters struct {
 	LastReceived *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=last_received,json=lastReceived,proto3" json:"last_received,omitempty"`
 	// Round trip by RTCP, absent when unknown.
 	RoundTrip *durationpb.Duration `protobuf:"bytes,12,opt,name=round_trip,json=roundTrip,proto3" json:"round_trip,omitempty"`
-	// Packets received while the direction or the rules forward none.
+	// Packets received that were not forwarded: held by the direction, without a
+	// rule, of a payload type that no output takes, or before a leg could send. Some
+	// are usual at the beginning of a call.
 	Gated         uint64 `protobuf:"varint,13,opt,name=gated,proto3" json:"gated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1598,7 +1811,7 @@ type StreamCounters struct {
 
 func (x *StreamCounters) Reset() {
 	*x = StreamCounters{}
-	mi := &file_isthmus_media_v1_session_proto_msgTypes[18]
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +1823,7 @@ func (x *StreamCounters) String() string {
 func (*StreamCounters) ProtoMessage() {}
 
 func (x *StreamCounters) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_media_v1_session_proto_msgTypes[18]
+	mi := &file_isthmus_media_v1_session_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +1836,7 @@ func (x *StreamCounters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamCounters.ProtoReflect.Descriptor instead.
 func (*StreamCounters) Descriptor() ([]byte, []int) {
-	return file_isthmus_media_v1_session_proto_rawDescGZIP(), []int{18}
+	return file_isthmus_media_v1_session_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StreamCounters) GetReceivedPackets() uint64 {
@@ -1788,14 +2001,21 @@ const file_isthmus_media_v1_session_proto_rawDesc = "" +
 	"\ano_rtcp\x18\a \x01(\bR\x06noRtcp\"3\n" +
 	"\rSocketAddress\x12\x0e\n" +
 	"\x02ip\x18\x01 \x01(\tR\x02ip\x12\x12\n" +
-	"\x04port\x18\x02 \x01(\rR\x04port\"\xc3\x01\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\"\xef\x01\n" +
 	"\x06Stream\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03leg\x18\x02 \x01(\tR\x03leg\x129\n" +
 	"\tdirection\x18\x03 \x01(\x0e2\x1b.isthmus.media.v1.DirectionR\tdirection\x122\n" +
 	"\aformats\x18\x04 \x03(\v2\x18.isthmus.media.v1.FormatR\aformats\x12\x12\n" +
 	"\x04ssrc\x18\x05 \x01(\rR\x04ssrc\x12\x14\n" +
-	"\x05cname\x18\x06 \x01(\tR\x05cname\"\x82\x01\n" +
+	"\x05cname\x18\x06 \x01(\tR\x05cname\x12*\n" +
+	"\x04tone\x18\a \x01(\v2\x16.isthmus.media.v1.ToneR\x04tone\"d\n" +
+	"\x04Tone\x12!\n" +
+	"\fpayload_type\x18\x01 \x01(\rR\vpayloadType\x129\n" +
+	"\bsegments\x18\x02 \x03(\v2\x1d.isthmus.media.v1.ToneSegmentR\bsegments\"f\n" +
+	"\vToneSegment\x12 \n" +
+	"\vfrequencies\x18\x01 \x03(\x01R\vfrequencies\x125\n" +
+	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bduration\"\x82\x01\n" +
 	"\x06Format\x12!\n" +
 	"\fpayload_type\x18\x01 \x01(\rR\vpayloadType\x12\x1a\n" +
 	"\bencoding\x18\x02 \x01(\tR\bencoding\x12\x1d\n" +
@@ -1828,13 +2048,20 @@ const file_isthmus_media_v1_session_proto_rawDesc = "" +
 	"\x06remote\x18\x04 \x01(\v2\x1f.isthmus.media.v1.SocketAddressR\x06remote\x12#\n" +
 	"\rice_connected\x18\x05 \x01(\bR\ficeConnected\x12%\n" +
 	"\x0edtls_connected\x18\x06 \x01(\bR\rdtlsConnected\x12@\n" +
-	"\fsrtp_profile\x18\a \x01(\x0e2\x1d.isthmus.media.v1.SRTPProfileR\vsrtpProfile\"\xac\x01\n" +
+	"\fsrtp_profile\x18\a \x01(\x0e2\x1d.isthmus.media.v1.SRTPProfileR\vsrtpProfile\"\x9c\x02\n" +
 	"\vStreamState\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04ssrc\x18\x02 \x01(\rR\x04ssrc\x12\x16\n" +
 	"\x06engine\x18\x03 \x01(\tR\x06engine\x12#\n" +
 	"\rengine_reason\x18\x04 \x01(\tR\fengineReason\x12<\n" +
-	"\bcounters\x18\x05 \x01(\v2 .isthmus.media.v1.StreamCountersR\bcounters\"\x8f\x04\n" +
+	"\bcounters\x18\x05 \x01(\v2 .isthmus.media.v1.StreamCountersR\bcounters\x12:\n" +
+	"\breceived\x18\x06 \x01(\v2\x1e.isthmus.media.v1.MediaQualityR\breceived\x122\n" +
+	"\x04sent\x18\a \x01(\v2\x1e.isthmus.media.v1.MediaQualityR\x04sent\"\x7f\n" +
+	"\fMediaQuality\x12\x10\n" +
+	"\x03mos\x18\x01 \x01(\x01R\x03mos\x12\x16\n" +
+	"\x06rating\x18\x02 \x01(\x01R\x06rating\x12\x12\n" +
+	"\x04loss\x18\x03 \x01(\x01R\x04loss\x121\n" +
+	"\x06jitter\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x06jitter\"\x8f\x04\n" +
 	"\x0eStreamCounters\x12)\n" +
 	"\x10received_packets\x18\x01 \x01(\x04R\x0freceivedPackets\x12%\n" +
 	"\x0ereceived_bytes\x18\x02 \x01(\x04R\rreceivedBytes\x12!\n" +
@@ -1883,7 +2110,7 @@ func file_isthmus_media_v1_session_proto_rawDescGZIP() []byte {
 }
 
 var file_isthmus_media_v1_session_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_isthmus_media_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_isthmus_media_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_isthmus_media_v1_session_proto_goTypes = []any{
 	(DTLSRole)(0),                 // 0: isthmus.media.v1.DTLSRole
 	(SRTPProfile)(0),              // 1: isthmus.media.v1.SRTPProfile
@@ -1899,25 +2126,28 @@ var file_isthmus_media_v1_session_proto_goTypes = []any{
 	(*RTPTransport)(nil),          // 11: isthmus.media.v1.RTPTransport
 	(*SocketAddress)(nil),         // 12: isthmus.media.v1.SocketAddress
 	(*Stream)(nil),                // 13: isthmus.media.v1.Stream
-	(*Format)(nil),                // 14: isthmus.media.v1.Format
-	(*Rule)(nil),                  // 15: isthmus.media.v1.Rule
-	(*Output)(nil),                // 16: isthmus.media.v1.Output
-	(*PayloadMapping)(nil),        // 17: isthmus.media.v1.PayloadMapping
-	(*SessionState)(nil),          // 18: isthmus.media.v1.SessionState
-	(*LegState)(nil),              // 19: isthmus.media.v1.LegState
-	(*StreamState)(nil),           // 20: isthmus.media.v1.StreamState
-	(*StreamCounters)(nil),        // 21: isthmus.media.v1.StreamCounters
-	nil,                           // 22: isthmus.media.v1.SessionSpec.LabelsEntry
-	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(*Tone)(nil),                  // 14: isthmus.media.v1.Tone
+	(*ToneSegment)(nil),           // 15: isthmus.media.v1.ToneSegment
+	(*Format)(nil),                // 16: isthmus.media.v1.Format
+	(*Rule)(nil),                  // 17: isthmus.media.v1.Rule
+	(*Output)(nil),                // 18: isthmus.media.v1.Output
+	(*PayloadMapping)(nil),        // 19: isthmus.media.v1.PayloadMapping
+	(*SessionState)(nil),          // 20: isthmus.media.v1.SessionState
+	(*LegState)(nil),              // 21: isthmus.media.v1.LegState
+	(*StreamState)(nil),           // 22: isthmus.media.v1.StreamState
+	(*MediaQuality)(nil),          // 23: isthmus.media.v1.MediaQuality
+	(*StreamCounters)(nil),        // 24: isthmus.media.v1.StreamCounters
+	nil,                           // 25: isthmus.media.v1.SessionSpec.LabelsEntry
+	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
 }
 var file_isthmus_media_v1_session_proto_depIdxs = []int32{
 	4,  // 0: isthmus.media.v1.SessionSpec.legs:type_name -> isthmus.media.v1.Leg
 	13, // 1: isthmus.media.v1.SessionSpec.streams:type_name -> isthmus.media.v1.Stream
-	15, // 2: isthmus.media.v1.SessionSpec.rules:type_name -> isthmus.media.v1.Rule
-	23, // 3: isthmus.media.v1.SessionSpec.orphan_after:type_name -> google.protobuf.Duration
-	23, // 4: isthmus.media.v1.SessionSpec.media_timeout:type_name -> google.protobuf.Duration
-	22, // 5: isthmus.media.v1.SessionSpec.labels:type_name -> isthmus.media.v1.SessionSpec.LabelsEntry
+	17, // 2: isthmus.media.v1.SessionSpec.rules:type_name -> isthmus.media.v1.Rule
+	26, // 3: isthmus.media.v1.SessionSpec.orphan_after:type_name -> google.protobuf.Duration
+	26, // 4: isthmus.media.v1.SessionSpec.media_timeout:type_name -> google.protobuf.Duration
+	25, // 5: isthmus.media.v1.SessionSpec.labels:type_name -> isthmus.media.v1.SessionSpec.LabelsEntry
 	5,  // 6: isthmus.media.v1.Leg.webrtc:type_name -> isthmus.media.v1.WebRTCTransport
 	11, // 7: isthmus.media.v1.Leg.rtp:type_name -> isthmus.media.v1.RTPTransport
 	6,  // 8: isthmus.media.v1.WebRTCTransport.local_ice:type_name -> isthmus.media.v1.ICECredentials
@@ -1935,24 +2165,30 @@ var file_isthmus_media_v1_session_proto_depIdxs = []int32{
 	12, // 20: isthmus.media.v1.RTPTransport.remote_rtcp:type_name -> isthmus.media.v1.SocketAddress
 	9,  // 21: isthmus.media.v1.RTPTransport.srtp:type_name -> isthmus.media.v1.SRTPState
 	2,  // 22: isthmus.media.v1.Stream.direction:type_name -> isthmus.media.v1.Direction
-	14, // 23: isthmus.media.v1.Stream.formats:type_name -> isthmus.media.v1.Format
-	16, // 24: isthmus.media.v1.Rule.outputs:type_name -> isthmus.media.v1.Output
-	17, // 25: isthmus.media.v1.Output.payloads:type_name -> isthmus.media.v1.PayloadMapping
-	19, // 26: isthmus.media.v1.SessionState.legs:type_name -> isthmus.media.v1.LegState
-	20, // 27: isthmus.media.v1.SessionState.streams:type_name -> isthmus.media.v1.StreamState
-	12, // 28: isthmus.media.v1.LegState.local:type_name -> isthmus.media.v1.SocketAddress
-	12, // 29: isthmus.media.v1.LegState.local_rtcp:type_name -> isthmus.media.v1.SocketAddress
-	12, // 30: isthmus.media.v1.LegState.remote:type_name -> isthmus.media.v1.SocketAddress
-	1,  // 31: isthmus.media.v1.LegState.srtp_profile:type_name -> isthmus.media.v1.SRTPProfile
-	21, // 32: isthmus.media.v1.StreamState.counters:type_name -> isthmus.media.v1.StreamCounters
-	23, // 33: isthmus.media.v1.StreamCounters.jitter:type_name -> google.protobuf.Duration
-	24, // 34: isthmus.media.v1.StreamCounters.last_received:type_name -> google.protobuf.Timestamp
-	23, // 35: isthmus.media.v1.StreamCounters.round_trip:type_name -> google.protobuf.Duration
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	16, // 23: isthmus.media.v1.Stream.formats:type_name -> isthmus.media.v1.Format
+	14, // 24: isthmus.media.v1.Stream.tone:type_name -> isthmus.media.v1.Tone
+	15, // 25: isthmus.media.v1.Tone.segments:type_name -> isthmus.media.v1.ToneSegment
+	26, // 26: isthmus.media.v1.ToneSegment.duration:type_name -> google.protobuf.Duration
+	18, // 27: isthmus.media.v1.Rule.outputs:type_name -> isthmus.media.v1.Output
+	19, // 28: isthmus.media.v1.Output.payloads:type_name -> isthmus.media.v1.PayloadMapping
+	21, // 29: isthmus.media.v1.SessionState.legs:type_name -> isthmus.media.v1.LegState
+	22, // 30: isthmus.media.v1.SessionState.streams:type_name -> isthmus.media.v1.StreamState
+	12, // 31: isthmus.media.v1.LegState.local:type_name -> isthmus.media.v1.SocketAddress
+	12, // 32: isthmus.media.v1.LegState.local_rtcp:type_name -> isthmus.media.v1.SocketAddress
+	12, // 33: isthmus.media.v1.LegState.remote:type_name -> isthmus.media.v1.SocketAddress
+	1,  // 34: isthmus.media.v1.LegState.srtp_profile:type_name -> isthmus.media.v1.SRTPProfile
+	24, // 35: isthmus.media.v1.StreamState.counters:type_name -> isthmus.media.v1.StreamCounters
+	23, // 36: isthmus.media.v1.StreamState.received:type_name -> isthmus.media.v1.MediaQuality
+	23, // 37: isthmus.media.v1.StreamState.sent:type_name -> isthmus.media.v1.MediaQuality
+	26, // 38: isthmus.media.v1.MediaQuality.jitter:type_name -> google.protobuf.Duration
+	26, // 39: isthmus.media.v1.StreamCounters.jitter:type_name -> google.protobuf.Duration
+	27, // 40: isthmus.media.v1.StreamCounters.last_received:type_name -> google.protobuf.Timestamp
+	26, // 41: isthmus.media.v1.StreamCounters.round_trip:type_name -> google.protobuf.Duration
+	42, // [42:42] is the sub-list for method output_type
+	42, // [42:42] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_isthmus_media_v1_session_proto_init() }
@@ -1970,7 +2206,7 @@ func file_isthmus_media_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_isthmus_media_v1_session_proto_rawDesc), len(file_isthmus_media_v1_session_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   20,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

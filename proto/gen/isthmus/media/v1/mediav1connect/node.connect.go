@@ -43,6 +43,8 @@ const (
 	MediaNodeGetNodeProcedure = "/isthmus.media.v1.MediaNode/GetNode"
 	// MediaNodeWatchProcedure is the fully-qualified name of the MediaNode's Watch RPC.
 	MediaNodeWatchProcedure = "/isthmus.media.v1.MediaNode/Watch"
+	// MediaNodeSendDTMFProcedure is the fully-qualified name of the MediaNode's SendDTMF RPC.
+	MediaNodeSendDTMFProcedure = "/isthmus.media.v1.MediaNode/SendDTMF"
 	// MediaNodeDrainProcedure is the fully-qualified name of the MediaNode's Drain RPC.
 	MediaNodeDrainProcedure = "/isthmus.media.v1.MediaNode/Drain"
 	// NodeRegistryAnnounceProcedure is the fully-qualified name of the NodeRegistry's Announce RPC.
@@ -62,6 +64,12 @@ type MediaNodeClient interface {
 	GetNode(context.Context, *connect.Request[v1.GetNodeRequest]) (*connect.Response[v1.GetNodeResponse], error)
 	// Watch sends one snapshot, then events as they happen.
 	Watch(context.Context, *connect.Request[v1.WatchRequest]) (*connect.ServerStreamForClient[v1.WatchResponse], error)
+	// SendDTMF sends digits on a stream as telephone-events (RFC 4733), between the
+	// media that is forwarded there, one after the other. It answers at once.
+	// Errors: INVALID_ARGUMENT, NOT_FOUND (session), ABORTED with StaleSpec as
+	// detail, FAILED_PRECONDITION (the stream has no telephone-event, or too many
+	// digits wait).
+	SendDTMF(context.Context, *connect.Request[v1.SendDTMFRequest]) (*connect.Response[v1.SendDTMFResponse], error)
 	// Drain makes the node refuse new sessions; those that it has go on.
 	Drain(context.Context, *connect.Request[v1.DrainRequest]) (*connect.Response[v1.DrainResponse], error)
 }
@@ -101,6 +109,12 @@ func NewMediaNodeClient(httpClient connect.HTTPClient, baseURL string, opts ...c
 			connect.WithSchema(mediaNodeMethods.ByName("Watch")),
 			connect.WithClientOptions(opts...),
 		),
+		sendDTMF: connect.NewClient[v1.SendDTMFRequest, v1.SendDTMFResponse](
+			httpClient,
+			baseURL+MediaNodeSendDTMFProcedure,
+			connect.WithSchema(mediaNodeMethods.ByName("SendDTMF")),
+			connect.WithClientOptions(opts...),
+		),
 		drain: connect.NewClient[v1.DrainRequest, v1.DrainResponse](
 			httpClient,
 			baseURL+MediaNodeDrainProcedure,
@@ -116,6 +130,7 @@ type mediaNodeClient struct {
 	removeSession *connect.Client[v1.RemoveSessionRequest, v1.RemoveSessionResponse]
 	getNode       *connect.Client[v1.GetNodeRequest, v1.GetNodeResponse]
 	watch         *connect.Client[v1.WatchRequest, v1.WatchResponse]
+	sendDTMF      *connect.Client[v1.SendDTMFRequest, v1.SendDTMFResponse]
 	drain         *connect.Client[v1.DrainRequest, v1.DrainResponse]
 }
 
@@ -139,6 +154,11 @@ func (c *mediaNodeClient) Watch(ctx context.Context, req *connect.Request[v1.Wat
 	return c.watch.CallServerStream(ctx, req)
 }
 
+// SendDTMF calls isthmus.media.v1.MediaNode.SendDTMF.
+func (c *mediaNodeClient) SendDTMF(ctx context.Context, req *connect.Request[v1.SendDTMFRequest]) (*connect.Response[v1.SendDTMFResponse], error) {
+	return c.sendDTMF.CallUnary(ctx, req)
+}
+
 // Drain calls isthmus.media.v1.MediaNode.Drain.
 func (c *mediaNodeClient) Drain(ctx context.Context, req *connect.Request[v1.DrainRequest]) (*connect.Response[v1.DrainResponse], error) {
 	return c.drain.CallUnary(ctx, req)
@@ -157,6 +177,12 @@ type MediaNodeHandler interface {
 	GetNode(context.Context, *connect.Request[v1.GetNodeRequest]) (*connect.Response[v1.GetNodeResponse], error)
 	// Watch sends one snapshot, then events as they happen.
 	Watch(context.Context, *connect.Request[v1.WatchRequest], *connect.ServerStream[v1.WatchResponse]) error
+	// SendDTMF sends digits on a stream as telephone-events (RFC 4733), between the
+	// media that is forwarded there, one after the other. It answers at once.
+	// Errors: INVALID_ARGUMENT, NOT_FOUND (session), ABORTED with StaleSpec as
+	// detail, FAILED_PRECONDITION (the stream has no telephone-event, or too many
+	// digits wait).
+	SendDTMF(context.Context, *connect.Request[v1.SendDTMFRequest]) (*connect.Response[v1.SendDTMFResponse], error)
 	// Drain makes the node refuse new sessions; those that it has go on.
 	Drain(context.Context, *connect.Request[v1.DrainRequest]) (*connect.Response[v1.DrainResponse], error)
 }
@@ -192,6 +218,12 @@ func NewMediaNodeHandler(svc MediaNodeHandler, opts ...connect.HandlerOption) (s
 		connect.WithSchema(mediaNodeMethods.ByName("Watch")),
 		connect.WithHandlerOptions(opts...),
 	)
+	mediaNodeSendDTMFHandler := connect.NewUnaryHandler(
+		MediaNodeSendDTMFProcedure,
+		svc.SendDTMF,
+		connect.WithSchema(mediaNodeMethods.ByName("SendDTMF")),
+		connect.WithHandlerOptions(opts...),
+	)
 	mediaNodeDrainHandler := connect.NewUnaryHandler(
 		MediaNodeDrainProcedure,
 		svc.Drain,
@@ -208,6 +240,8 @@ func NewMediaNodeHandler(svc MediaNodeHandler, opts ...connect.HandlerOption) (s
 			mediaNodeGetNodeHandler.ServeHTTP(w, r)
 		case MediaNodeWatchProcedure:
 			mediaNodeWatchHandler.ServeHTTP(w, r)
+		case MediaNodeSendDTMFProcedure:
+			mediaNodeSendDTMFHandler.ServeHTTP(w, r)
 		case MediaNodeDrainProcedure:
 			mediaNodeDrainHandler.ServeHTTP(w, r)
 		default:
@@ -233,6 +267,10 @@ func (UnimplementedMediaNodeHandler) GetNode(context.Context, *connect.Request[v
 
 func (UnimplementedMediaNodeHandler) Watch(context.Context, *connect.Request[v1.WatchRequest], *connect.ServerStream[v1.WatchResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("isthmus.media.v1.MediaNode.Watch is not implemented"))
+}
+
+func (UnimplementedMediaNodeHandler) SendDTMF(context.Context, *connect.Request[v1.SendDTMFRequest]) (*connect.Response[v1.SendDTMFResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("isthmus.media.v1.MediaNode.SendDTMF is not implemented"))
 }
 
 func (UnimplementedMediaNodeHandler) Drain(context.Context, *connect.Request[v1.DrainRequest]) (*connect.Response[v1.DrainResponse], error) {

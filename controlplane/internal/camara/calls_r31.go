@@ -101,6 +101,12 @@ func (c callsR31) create(ctx context.Context, x *exchange) (answer, error) {
 func parties(x *exchange, originator, receiver call.Address) (r gateway.OriginateRequest, err error) {
 	r.RegistrationID = foldUUID(x.request.Header.Get("registrationId"))
 	r.Originator, r.Receiver = originator, receiver
+	// Not of the CAMARA document: integrators.md has it.
+	switch r.Ringback = gateway.Ringback(x.request.Header.Get("x-ringback")); r.Ringback {
+	case "", gateway.RingbackByGateway, gateway.RingbackByNetwork:
+	default:
+		return r, refuse(call.InvalidArgument, "The x-ringback header must be gateway or network.")
+	}
 	if r.Receiver.Kind() == call.Anonymous {
 		return r, refuse(call.InvalidArgument, "receiverAddress: nobody can be reached at the anonymous address.")
 	}

@@ -8,7 +8,7 @@ import (
 
 var (
 	corsMethods = strings.Join([]string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete}, ", ")
-	corsAllowed = strings.Join([]string{"Authorization", "Content-Type", "x-correlator", "registrationId", "DPoP", "Last-Event-ID"}, ", ")
+	corsAllowed = strings.Join([]string{"Authorization", "Content-Type", "x-correlator", "registrationId", "x-ringback", "DPoP", "Last-Event-ID"}, ", ")
 	corsExposed = strings.Join([]string{"x-correlator", "Retry-After", "WWW-Authenticate", "DPoP-Nonce"}, ", ")
 )
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // fakeMedia is a Media with one node. It notes the plans that it was given and
@@ -18,6 +19,8 @@ type fakeMedia struct {
 	removed map[string]int
 	adopted []MediaPlan
 	wrong   []string
+	// digits that were sent, as "leg digit milliseconds".
+	digits []string
 	// applyErr, when set, may refuse a plan.
 	applyErr func(p MediaPlan) error
 }
@@ -61,6 +64,16 @@ func (m *fakeMedia) Adopt(plans []MediaPlan) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.adopted = append(m.adopted, plans...)
+}
+
+func (m *fakeMedia) SendDTMF(_ context.Context, p MediaPlan, leg, digit string, d time.Duration) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.plans[p.CallID] == "" {
+		m.wrong = append(m.wrong, "a digit for a call without media")
+	}
+	m.digits = append(m.digits, fmt.Sprint(leg, " ", digit, " ", d.Milliseconds()))
+	return nil
 }
 
 func (m *fakeMedia) Ready() error { return nil }

@@ -52,7 +52,7 @@ func (n *fakeNetwork) note(format string, args ...any) {
 	n.ops = append(n.ops, fmt.Sprintf(format, args...))
 }
 
-func (n *fakeNetwork) MediaPolicy(Invite) MediaPolicy { return n.media }
+func (n *fakeNetwork) MediaPolicy(context.Context, Invite) MediaPolicy { return n.media }
 
 // took answers the operations since the last time, and forgets them.
 func (n *fakeNetwork) took() []string {

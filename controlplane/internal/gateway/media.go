@@ -21,6 +21,9 @@ type Media interface {
 	// Adopt tells which sessions another process left behind on which nodes.
 	// One whose node does not come back in time is told as SessionLost.
 	Adopt(plans []MediaPlan)
+	// SendDTMF sends a digit on a browser leg of a plan as telephone-event. It
+	// fails when the leg has none, and with ErrNoMediaNode.
+	SendDTMF(ctx context.Context, p MediaPlan, leg, digit string, duration time.Duration) error
 	// Ready answers an error while there is no node that takes sessions.
 	Ready() error
 }
@@ -74,6 +77,9 @@ type BrowserLeg struct {
 	Able []sdp.Codec
 	// Direction as the gateway sees it.
 	Direction sdp.Direction
+	// Tone that the node plays to the browser while nothing else comes; nil for
+	// none.
+	Tone *Tone `json:",omitempty"`
 	// Remote is the address that ICE selected, when known.
 	Remote netip.AddrPort
 	// SDP is how both sides last described themselves.
@@ -178,6 +184,8 @@ type Call struct {
 	Reoffered bool
 	// Dialog is zero until it is confirmed.
 	Dialog Dialog
+	// Ringback is what the application asked for.
+	Ringback Ringback `json:",omitempty"`
 	// Signaling is what the network told of an incoming call.
 	Signaling call.Signaling
 }

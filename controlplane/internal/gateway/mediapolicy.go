@@ -23,6 +23,10 @@ type MediaPolicy struct {
 	Suites []string `json:",omitempty"`
 	// RTCP toward the trunk.
 	RTCP RTCPPolicy `json:",omitempty"`
+	// Ringback says who plays ringing tone to callers, RingbackTone which; empty:
+	// DefaultTone.
+	Ringback     Ringback      `json:",omitempty"`
+	RingbackTone []ToneSegment `json:",omitempty"`
 	// IPv6 asks for a media address of that family in offers.
 	IPv6 bool `json:",omitempty"`
 }

@@ -24,7 +24,7 @@ type Network interface {
 
 	// MediaPolicy is that of the trunk which would take a call, whose SDP is
 	// not written yet; the zero value when none would.
-	MediaPolicy(in Invite) MediaPolicy
+	MediaPolicy(ctx context.Context, in Invite) MediaPolicy
 	// Invite starts a call. It returns once the INVITE was handed to a
 	// transport; everything after that is an event. The dialog is not confirmed:
 	// it is what Abandon needs. Errors: ErrNetworkDown, *RejectedError when no

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/call"
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/sdp"
@@ -167,14 +168,22 @@ func (g *Gateway) DialogChanged(ctx context.Context, callID string, d Dialog) {
 	g.save(ctx, lc)
 }
 
-// Digit is told of a digit by INFO. The browser has no use for it but the ladder.
-func (g *Gateway) Digit(_ context.Context, callID, digit string, _ int) {
+// Digit is told of a digit by INFO. A far end that has no telephone-event sends it
+// so; the browser gets it as telephone-event from the media node.
+func (g *Gateway) Digit(ctx context.Context, callID, digit string, durationMs int) {
 	lc, ok := g.lock(callID)
 	if !ok {
 		return
 	}
 	defer lc.mu.Unlock()
 	g.trace(lc, ActorNetwork, ActorGateway, "DTMF "+digit, "by INFO")
+	leg := lc.talkingLeg()
+	if leg == nil || lc.leaving || hasEvents(lc.Media.Core.Codecs) || !hasEvents(leg.Codecs) {
+		return
+	}
+	if err := g.media.SendDTMF(ctx, lc.Media, leg.ID, digit, time.Duration(durationMs)*time.Millisecond); err != nil {
+		g.log.Warn("pass a digit of the far end on", "call", callID, "error", err)
+	}
 }
 
 // Ended is told of a call's end.

@@ -31,7 +31,7 @@ func (g *Gateway) Originate(ctx context.Context, p Principal, r OriginateRequest
 	lc := &liveCall{
 		Call: Call{
 			ID: callID, Tenant: reg.Owner.Tenant, Epoch: g.epoch, Direction: call.Origination, CreatedAt: now,
-			Media: MediaPlan{CallID: callID},
+			Media: MediaPlan{CallID: callID}, Ringback: r.Ringback,
 		},
 		sessions: []*call.MediaSession{m},
 		stored:   map[string]call.MediaSession{},
@@ -167,7 +167,7 @@ func (g *Gateway) invite(ctx context.Context, lc *liveCall, m *call.MediaSession
 		Receiver: m.Receiver, ReceiverName: m.ReceiverName,
 		Emergency: isEmergency(m.CallType, m.Receiver), Location: m.Location,
 	}
-	core := newCoreLeg(g.network.MediaPolicy(invite))
+	core := newCoreLeg(g.network.MediaPolicy(ctx, invite))
 	core.Offered = sdp.OfferToCore(offer.Codecs, g.policy(core))
 	lc.Media.Core = core
 	if len(core.Offered) == 0 {

@@ -38,6 +38,15 @@ func (g *Gateway) Provisional(ctx context.Context, callID string, a Answer) {
 			g.log.Warn("early media cannot be gated", "call", callID, "error", err)
 		}
 	}
+	if status == call.Ringing && lc.ringsBack() && a.EarlyMedia != EarlyMediaSendRecv && a.EarlyMedia != EarlyMediaSendOnly {
+		fresh, err := g.ring(ctx, lc, m)
+		if err != nil {
+			g.log.Warn("ringing tone cannot be played", "call", callID, "error", err)
+		}
+		if fresh != "" {
+			answer = fresh
+		}
+	}
 	if !told {
 		// Another branch is heard now. That changes nothing for the device
 		// unless it is another codec.
@@ -73,6 +82,10 @@ func (g *Gateway) Answered(ctx context.Context, callID string, a Answer) {
 	}
 	gated := lc.Media.Core.Gate != ""
 	lc.Media.Core.Gate = ""
+	if leg := lc.leg(m.ID); leg != nil && leg.Tone != nil {
+		// The codec of the tone goes with it, also when the answer is known.
+		leg.Tone, lc.Media.Core.SDP.Remote = nil, ""
+	}
 	answer, err := g.answerBrowser(ctx, lc, m, text)
 	if err == nil && gated {
 		err = g.apply(ctx, lc)
@@ -115,15 +128,10 @@ func (g *Gateway) answerBrowser(ctx context.Context, lc *liveCall, m *call.Media
 	if err := core.takeAnswer(text, sdp.SendRecv); err != nil {
 		return "", err
 	}
-	leg.Codecs = withEvents(sdp.AnswerFor(offer.Codecs, core.Codecs), offer.Codecs)
+	leg.Codecs = leg.withTone(withEvents(sdp.AnswerFor(offer.Codecs, core.Codecs), offer.Codecs), offer.Codecs)
 	lc.Media.Talking = leg.ID
 	if err := g.apply(ctx, lc); err != nil {
 		return "", err
 	}
-	answer, err := lc.browserAnswer(leg, offer)
-	if err != nil || answer == m.Answer {
-		return "", err
-	}
-	m.Answer = answer
-	return answer, nil
+	return lc.freshAnswer(m, leg, offer)
 }

@@ -40,6 +40,9 @@ type OriginateRequest struct {
 	// INVITE then waits for an offer by UpdateSession.
 	Offer     string
 	LateOffer bool
+	// Ringback: RingbackByGateway or RingbackByNetwork; empty leaves it to the
+	// trunk.
+	Ringback Ringback
 	// ClientCorrelator makes the request idempotent while its session lives.
 	ClientCorrelator string
 }

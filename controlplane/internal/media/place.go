@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/isthmus-gateway/isthmus/controlplane/internal/gateway"
 	mediav1 "github.com/isthmus-gateway/isthmus/proto/gen/isthmus/media/v1"
@@ -54,6 +56,23 @@ func (r *Registry) applyOn(ctx context.Context, n *node, spec *mediav1.SessionSp
 		return gateway.MediaState{}, fmt.Errorf("media node %s: %w", n.name, err)
 	}
 	return stateOf(n.name, state)
+}
+
+// SendDTMF sends a digit on a leg of a plan as telephone-event.
+func (r *Registry) SendDTMF(ctx context.Context, p gateway.MediaPlan, leg, digit string, duration time.Duration) error {
+	n := r.node(p.Node)
+	if n == nil {
+		return fmt.Errorf("media node %s: %w", p.Node, gateway.ErrNoMediaNode)
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.config.RequestTimeout)
+	defer cancel()
+	_, err := n.rpc.SendDTMF(ctx, connect.NewRequest(&mediav1.SendDTMFRequest{
+		Session: p.CallID, OwnerEpoch: p.Epoch, Stream: leg, Digits: []*mediav1.Digit{{Digit: digit, Duration: durationpb.New(duration)}},
+	}))
+	if err != nil {
+		return fmt.Errorf("media node %s: %w", n.name, err)
+	}
+	return nil
 }
 
 // Remove ends a session in the background.

@@ -21,7 +21,9 @@ func specOf(p gateway.MediaPlan) *mediav1.SessionSpec {
 	}
 	for _, b := range p.Browsers {
 		spec.Legs = append(spec.Legs, browserLeg(b))
-		spec.Streams = append(spec.Streams, stream(p, b.ID, b.Direction, b.SSRC, b.Offered, b.Codecs))
+		s := stream(p, b.ID, b.Direction, b.SSRC, b.Offered, b.Codecs)
+		s.Tone = tone(b.Tone)
+		spec.Streams = append(spec.Streams, s)
 		if p.Core != nil && p.Talking == b.ID {
 			spec.Rules = append(spec.Rules,
 				rule(b.ID, gateway.CoreLegID, sdp.Mappings(b.Codecs, p.Core.Codecs)),
@@ -78,6 +80,17 @@ func coreLeg(c *gateway.CoreLeg) *mediav1.Leg {
 		t.Local = &mediav1.SocketAddress{Ip: "::"}
 	}
 	return &mediav1.Leg{Id: gateway.CoreLegID, Transport: &mediav1.Leg_Rtp{Rtp: t}}
+}
+
+func tone(t *gateway.Tone) *mediav1.Tone {
+	if t == nil {
+		return nil
+	}
+	out := &mediav1.Tone{PayloadType: uint32(t.PayloadType)}
+	for _, s := range t.Segments {
+		out.Segments = append(out.Segments, &mediav1.ToneSegment{Frequencies: s.Hz, Duration: durationpb.New(s.Duration)})
+	}
+	return out
 }
 
 // profile of a crypto suite.

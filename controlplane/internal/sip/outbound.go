@@ -11,7 +11,8 @@ import (
 )
 
 // MediaPolicy is that of the trunk which would take a call.
-func (n *Network) MediaPolicy(in gateway.Invite) gateway.MediaPolicy {
+func (n *Network) MediaPolicy(ctx context.Context, in gateway.Invite) gateway.MediaPolicy {
+	n.learnAccount(ctx, in.Tenant, in.Number)
 	trunks := n.set().Route(in.Tenant, in.Number, in.Receiver, in.Emergency || in.Receiver.Kind() == call.EmergencyService)
 	if len(trunks) == 0 {
 		return gateway.MediaPolicy{}

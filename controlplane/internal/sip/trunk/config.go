@@ -156,6 +156,8 @@ func (c Config) Complete() Config {
 	str(&c.Location, d.Location)
 	str(&c.Media.SRTP, d.Media.SRTP)
 	str(&c.Media.RTCP, d.Media.RTCP)
+	str(&c.Media.Ringback, d.Media.Ringback)
+	str(&c.Media.RingbackTone, d.Media.RingbackTone)
 	str(&c.Media.AddressFamily, d.Media.AddressFamily)
 	str(&c.EarlyMedia, d.EarlyMedia)
 	str(&c.LargeRequests, d.LargeRequests)

@@ -19,6 +19,8 @@ type MediaConfig struct {
 	SRTP          string   `yaml:"srtp" help:"keys in SDP (RFC 4568): off; optional (offers RTP/AVP with keys that the peer may ignore, RFC 8643, and takes what it offers); required (RTP/SAVP only). Keys are as secret as the SIP that carries them: use TLS, or a network of your own"`
 	Suites        []string `yaml:"srtp_suites" help:"crypto suites, in order of preference; empty: AEAD_AES_256_GCM, AEAD_AES_128_GCM, AES_CM_128_HMAC_SHA1_80, AES_CM_128_HMAC_SHA1_32"`
 	RTCP          string   `yaml:"rtcp" help:"RTCP: separate (a port of its own), mux (on the port of RTP if the peer agrees, RFC 5761) or off (RFC 3556)"`
+	Ringback      string   `yaml:"ringback" help:"ringing tone of the media node's own for callers whose far end sends no early media: off, request (when the application asks for it) or always (unless the application asks for none)"`
+	RingbackTone  string   `yaml:"ringback_tone" help:"that tone: itu, us, uk, fr, au, jp, or frequencies and milliseconds as in 440+480/2000,0/4000"`
 	AddressFamily string   `yaml:"address_family" help:"address that media is offered at: auto (the family of the first target when that is an address, else ipv4), ipv4 or ipv6. Incoming calls are answered in the family that they offer"`
 }
 
@@ -43,6 +45,12 @@ func (m MediaConfig) validate(bad func(name, format string, args ...any) error) 
 	if !slices.Contains([]string{"separate", "mux", "off"}, m.RTCP) {
 		return bad("media.rtcp", "%q is not one of separate, mux, off", m.RTCP)
 	}
+	if !slices.Contains([]string{"off", "request", "always"}, m.Ringback) {
+		return bad("media.ringback", "%q is not one of off, request, always", m.Ringback)
+	}
+	if _, err := gateway.ParseTone(m.RingbackTone); err != nil {
+		return bad("media.ringback_tone", "%v", err)
+	}
 	if !slices.Contains([]string{"auto", "ipv4", "ipv6"}, m.AddressFamily) {
 		return bad("media.address_family", "%q is not one of auto, ipv4, ipv6", m.AddressFamily)
 	}
@@ -50,7 +58,7 @@ func (m MediaConfig) validate(bad func(name, format string, args ...any) error) 
 }
 
 func defaultMedia() MediaConfig {
-	return MediaConfig{SRTP: string(sdp.SRTPOff), RTCP: string(gateway.RTCPSeparate), AddressFamily: "auto"}
+	return MediaConfig{SRTP: string(sdp.SRTPOff), RTCP: string(gateway.RTCPSeparate), Ringback: string(gateway.RingbackOnRequest), RingbackTone: gateway.DefaultTone, AddressFamily: "auto"}
 }
 
 // MediaPolicy is the trunk's, as the gateway needs it.
@@ -60,6 +68,8 @@ func (t *Trunk) MediaPolicy() gateway.MediaPolicy {
 		Codecs: m.Codecs, Ptime: m.Ptime, SRTP: sdp.SRTP(m.SRTP), Suites: m.Suites, RTCP: gateway.RTCPPolicy(m.RTCP),
 		IPv6: m.AddressFamily == "ipv6",
 	}
+	p.Ringback = gateway.Ringback(m.Ringback)
+	p.RingbackTone, _ = gateway.ParseTone(m.RingbackTone) // validated
 	if m.AddressFamily == "auto" && len(t.Targets) > 0 {
 		host, _, err := net.SplitHostPort(t.Targets[0])
 		if err != nil {

@@ -286,6 +286,12 @@ func TestFarEndHolds(t *testing.T) {
 			t.Errorf("the old way of hold is answered %s", got.Direction)
 		}
 		d.hears("Hold")
+		change(coreOffer(sdp.SendRecv))
+		d.hears("Resume")
+		if got := change(strings.ReplaceAll(coreOffer(sdp.SendRecv), "IP4 203.0.113.5", "IP6 ::")); got.Direction.Sends() {
+			t.Errorf("the same in IPv6 is answered %s", got.Direction)
+		}
+		d.hears("Hold")
 		plan, _ := w.media.plan(m.CallID)
 		if plan.Core.Remote.String() != "203.0.113.5:30000" {
 			t.Errorf("media goes to %s", plan.Core.Remote)

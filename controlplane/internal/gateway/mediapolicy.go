@@ -15,6 +15,8 @@ import (
 type MediaPolicy struct {
 	// Codecs that may pass, in order of preference; empty: those of Config.
 	Codecs []string `json:",omitempty"`
+	// NoSilence keeps comfort noise out of descriptions.
+	NoSilence bool `json:",omitempty"`
 	// Ptime is the packet time asked for in milliseconds; 0 asks for none.
 	Ptime int `json:",omitempty"`
 	// SRTP toward the trunk; empty is sdp.SRTPOff. Suites that may protect it,
@@ -46,7 +48,7 @@ const (
 
 // Equal reports whether an offer made for p fits o.
 func (p MediaPolicy) Equal(o MediaPolicy) bool {
-	return slices.Equal(p.Codecs, o.Codecs) && slices.Equal(p.Suites, o.Suites) && p.Ptime == o.Ptime &&
+	return slices.Equal(p.Codecs, o.Codecs) && slices.Equal(p.Suites, o.Suites) && p.Ptime == o.Ptime && p.NoSilence == o.NoSilence &&
 		cmp.Or(p.SRTP, sdp.SRTPOff) == cmp.Or(o.SRTP, sdp.SRTPOff) && cmp.Or(p.RTCP, RTCPSeparate) == cmp.Or(o.RTCP, RTCPSeparate) && p.IPv6 == o.IPv6
 }
 
@@ -59,10 +61,12 @@ func (p MediaPolicy) suites() []string {
 
 // policy is which codecs may pass on a core leg.
 func (g *Gateway) policy(c *CoreLeg) sdp.Policy {
+	p := g.config.policy()
 	if c != nil && len(c.Policy.Codecs) > 0 {
-		return sdp.Policy{Encodings: c.Policy.Codecs}
+		p.Encodings = c.Policy.Codecs
 	}
-	return g.config.policy()
+	p.NoSilence = c != nil && c.Policy.NoSilence
+	return p
 }
 
 // newCoreLeg makes the gateway's half of the association with a trunk.

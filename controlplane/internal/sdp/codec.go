@@ -6,8 +6,11 @@ import (
 	"strings"
 )
 
-// telephoneEvent is the encoding name of RFC 4733.
-const telephoneEvent = "telephone-event"
+// telephoneEvent and comfortNoise are the encoding names of RFC 4733 and RFC 3389.
+const (
+	telephoneEvent = "telephone-event"
+	comfortNoise   = "CN"
+)
 
 // allDigits are the events of the sixteen DTMF keys (RFC 4733 3.2), which every
 // side that names no events supports.
@@ -34,6 +37,18 @@ type Codec struct {
 
 // IsTelephoneEvent reports whether c carries DTMF as RFC 4733 events.
 func (c Codec) IsTelephoneEvent() bool { return strings.EqualFold(c.Encoding, telephoneEvent) }
+
+// IsComfortNoise reports whether c describes silence (RFC 3389).
+func (c Codec) IsComfortNoise() bool { return strings.EqualFold(c.Encoding, comfortNoise) }
+
+// isVoice reports whether c carries speech: neither events nor silence.
+func (c Codec) isVoice() bool { return !c.IsTelephoneEvent() && !c.IsComfortNoise() }
+
+// silent reports whether c leaves silence to comfort noise; others have their own
+// way, or send on.
+func (c Codec) silent() bool {
+	return strings.EqualFold(c.Encoding, "PCMU") || strings.EqualFold(c.Encoding, "PCMA")
+}
 
 // Same reports whether c and d are the same format, whatever payload types they
 // have. Format parameters do not matter for the encodings that a Policy may

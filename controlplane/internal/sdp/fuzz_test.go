@@ -9,7 +9,10 @@ import (
 )
 
 // seed gives a fuzz target every description of the test data.
-func seed(f *testing.F) {
+func seed(f *testing.F) { seeds(f, func(text string) { f.Add(text) }) }
+
+func seeds(f *testing.F, each func(text string)) {
+	f.Helper()
 	files, err := filepath.Glob("testdata/*/*.txtar")
 	if err != nil || len(files) == 0 {
 		f.Fatalf("no seeds: %v", err)
@@ -21,7 +24,7 @@ func seed(f *testing.F) {
 		}
 		for section := range strings.SplitSeq(text, "-- ") {
 			if _, sdp, ok := strings.Cut(section, ".sdp --\n"); ok {
-				f.Add(strings.ReplaceAll(sdp, "\n", "\r\n"))
+				each(strings.ReplaceAll(sdp, "\n", "\r\n"))
 			}
 		}
 	}

@@ -21,7 +21,20 @@ func OfferToCore(browser []Codec, p Policy) []Codec {
 	if len(voice) == 0 {
 		return nil
 	}
-	return number(append(voice, events(browser, eventRates(voice))...))
+	return number(slices.Concat(voice, p.noise(browser, voice), events(browser, eventRates(voice))))
+}
+
+// noise is the comfort noise of a peer, if it may pass and belongs to a voice codec.
+func (p Policy) noise(peer, voice []Codec) []Codec {
+	if p.NoSilence || !slices.ContainsFunc(voice, Codec.silent) {
+		return nil
+	}
+	for _, c := range peer {
+		if c.IsComfortNoise() && c.ClockRate == 8000 {
+			return []Codec{c}
+		}
+	}
+	return nil
 }
 
 // OfferToBrowser returns what the browser is offered for an incoming call: only
@@ -34,10 +47,11 @@ func OfferToBrowser(core []Codec, p Policy) []Codec {
 	if len(voice) == 0 {
 		return nil
 	}
+	out := append(voice, p.noise(core, voice)...)
 	if !slices.ContainsFunc(core, Codec.IsTelephoneEvent) {
-		return number(voice)
+		return number(out)
 	}
-	return number(append(voice, events(core, eventRates(voice))...))
+	return number(append(out, events(core, eventRates(voice))...))
 }
 
 // eventRates returns the clock rates at which telephone-event is needed beside
@@ -85,7 +99,7 @@ func number(codecs []Codec) []Codec {
 		if settled[i] {
 			continue
 		}
-		for _, known := range slices.Concat(relayed, eventNumbers) {
+		for _, known := range slices.Concat(relayed, eventNumbers, []Codec{static[13]}) {
 			if known.Same(c) && !taken[known.PayloadType] {
 				settle(i, known.PayloadType)
 			}
@@ -100,7 +114,7 @@ func number(codecs []Codec) []Codec {
 }
 
 // Negotiate returns the codecs in force after an answer: those of the answer
-// that were offered, in the answer's order. They carry the answer's payload
+// that were offered, in the answer's order, the voice codecs first. They carry the answer's payload
 // types and parameters, which are those to send to the answering side with
 // (RFC 3264 7); where the answering side chose other numbers than the offer,
 // it sends with the offer's, which AnswerFor(offered, result) tells. Without a
@@ -118,7 +132,23 @@ func Negotiate(offered, answered []Codec) ([]Codec, error) {
 	if !hasVoice(out) {
 		return nil, ErrNoCommonCodec
 	}
-	return out, nil
+	return voiceFirst(out), nil
+}
+
+// voiceFirst puts the voice codecs before comfort noise and events, and keeps their
+// order otherwise: the first of a list is the one to speak in.
+func voiceFirst(codecs []Codec) []Codec {
+	rank := func(c Codec) int {
+		switch {
+		case c.isVoice():
+			return 0
+		case c.IsComfortNoise():
+			return 1
+		}
+		return 2
+	}
+	slices.SortStableFunc(codecs, func(a, b Codec) int { return rank(a) - rank(b) })
+	return codecs
 }
 
 // AnswerFor carries an answer from one leg to the other: it returns the codecs
@@ -146,6 +176,7 @@ func AnswerFor(offer, accepted []Codec) []Codec {
 	if !hasVoice(out) {
 		return nil
 	}
+	out = voiceFirst(out)
 	first := slices.IndexFunc(accepted, Codec.IsTelephoneEvent)
 	if first < 0 {
 		return out
@@ -179,13 +210,13 @@ func hasVoice(codecs []Codec) bool {
 	})
 }
 
-// OneVoice keeps the first voice codec and the telephone-event that goes with
-// it: the answer that leaves the peer no choice to change codecs in the middle
+// OneVoice keeps the first voice codec and the comfort noise and telephone-event
+// that go with it: the answer that leaves the peer no choice to change codecs in the middle
 // of a call. telephone-event at 8000 Hz stays beside that of the voice codec's
 // clock rate, because some peers know no other; if it is there at neither rate,
 // all of it stays.
 func OneVoice(codecs []Codec) []Codec {
-	voice := slices.IndexFunc(codecs, func(c Codec) bool { return !c.IsTelephoneEvent() })
+	voice := slices.IndexFunc(codecs, Codec.isVoice)
 	if voice < 0 {
 		return codecs
 	}
@@ -197,7 +228,7 @@ func OneVoice(codecs []Codec) []Codec {
 	}
 	out := []Codec{codecs[voice]}
 	for _, c := range codecs {
-		if fits(c) {
+		if fits(c) || c.IsComfortNoise() && out[0].silent() {
 			out = append(out, c)
 		}
 	}

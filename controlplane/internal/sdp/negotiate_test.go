@@ -38,7 +38,7 @@ func TestOfferToCore(t *testing.T) {
 		want    string
 	}{
 		"opus alone":                 {chromium, []string{"opus"}, opusOnly},
-		"policy decides the order":   {chromium, []string{"pcma", "G722"}, "8 PCMA/8000 | 9 G722/8000 | 126 telephone-event/8000 0-15"},
+		"policy decides the order":   {chromium, []string{"pcma", "G722"}, "8 PCMA/8000 | 9 G722/8000 | 13 CN/8000 | 126 telephone-event/8000 0-15"},
 		"events for those without":   {"8 PCMA/8000", []string{"PCMA"}, "8 PCMA/8000 | 101 telephone-event/8000 0-15"},
 		"numbers below 96 move":      {"35 opus/48000/2 | 36 telephone-event/48000 | 37 telephone-event/8000", []string{"opus"}, "111 opus/48000/2 | 101 telephone-event/8000 0-15 | 110 telephone-event/48000 0-15"},
 		"the customary one is taken": {"101 opus/48000/2", []string{"opus"}, "101 opus/48000/2 | 96 telephone-event/8000 0-15 | 110 telephone-event/48000 0-15"},

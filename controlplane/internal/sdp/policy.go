@@ -12,6 +12,9 @@ type Policy struct {
 	// Encodings are names in order of preference, without regard to case:
 	// opus, G722, PCMU, PCMA. telephone-event always passes and is not named.
 	Encodings []string
+	// NoSilence keeps comfort noise (RFC 3389) out, so that both ends send on while
+	// nobody speaks. Without it comfort noise passes where both ends have it.
+	NoSilence bool
 }
 
 // relayed are the encodings that the media plane knows, in the form that the

@@ -194,6 +194,9 @@ func TestNegotiationChain(t *testing.T) {
 					if !slices.ContainsFunc(offer, c.Same) {
 						t.Fatalf("%v was not offered in %v", c, offer)
 					}
+					if c.IsComfortNoise() && slices.ContainsFunc(relayed, Codec.silent) {
+						continue
+					}
 					if !slices.ContainsFunc(p.Encodings, func(s string) bool { return strings.EqualFold(s, c.Encoding) }) {
 						t.Fatalf("%v may not pass %v", c, p.Encodings)
 					}
@@ -201,7 +204,7 @@ func TestNegotiationChain(t *testing.T) {
 
 				agreed, err := Negotiate(relayed, callee)
 				common := slices.ContainsFunc(callee, func(c Codec) bool {
-					return !c.IsTelephoneEvent() && slices.ContainsFunc(relayed, c.Same)
+					return c.isVoice() && slices.ContainsFunc(relayed, c.Same)
 				})
 				if common != (err == nil) {
 					t.Fatalf("Negotiate(%v, %v) gives %v", relayed, callee, err)
@@ -210,6 +213,9 @@ func TestNegotiationChain(t *testing.T) {
 					return
 				}
 				unique(t, "agreed", agreed)
+				if !agreed[0].isVoice() {
+					t.Fatalf("%v does not begin with a voice codec", agreed)
+				}
 				subset(t, "agreed", agreed, callee)
 
 				answer := AnswerFor(offer, agreed)
@@ -236,7 +242,7 @@ func TestNegotiationChain(t *testing.T) {
 				}
 				one := OneVoice(answer)
 				subset(t, "one voice", one, answer)
-				if n := len(slices.DeleteFunc(slices.Clone(one), Codec.IsTelephoneEvent)); n != 1 {
+				if n := len(slices.DeleteFunc(slices.Clone(one), func(c Codec) bool { return !c.isVoice() })); n != 1 {
 					t.Fatalf("OneVoice(%v) = %v", answer, one)
 				}
 			})

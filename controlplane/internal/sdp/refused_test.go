@@ -142,8 +142,8 @@ func TestParseTolerates(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := OfferToCore(o.Codecs, DefaultPolicy()); len(got) != 6 {
-				t.Errorf("the core network is offered %v, want four voice codecs and two of events", got)
+			if got := OfferToCore(o.Codecs, DefaultPolicy()); len(got) != 7 {
+				t.Errorf("the core network is offered %v, want four voice codecs, comfort noise and two of events", got)
 			}
 			if o.Ufrag != "EsAw" || len(o.Fingerprints) != 1 || o.SSRC != 3570614608 || o.Setup != SetupActpass {
 				t.Errorf("parsed as %+v", o)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/rtcp"
 	"pgregory.net/rapid"
 )
 
@@ -329,4 +330,34 @@ func TestRate(t *testing.T) {
 			t.Fatalf("%+v is better than %+v", worse, better)
 		}
 	})
+}
+
+// What a stream receives is rated by what arrived, what it sends by the reports of
+// its peer.
+func TestQuality(t *testing.T) {
+	b := setup()
+	for i := range uint16(500) {
+		if i%10 != 3 { // one in ten is lost
+			b.feed("A", packet(0, 100+i, uint32(i)*160, 1), frame)
+		}
+	}
+	report := rtcp.ReceiverReport{SSRC: 9, Reports: []rtcp.ReceptionReport{{SSRC: 0xbbbb, TotalLost: 9, Jitter: 80}}}
+	raw, err := report.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !b.ReceiveRTCP("B", raw, b.now) {
+		t.Fatal("the report was not taken")
+	}
+	states := b.State()
+	in, out := states[0].Counters.Incoming, states[1].Counters.Outgoing
+	if math.Abs(in.Loss-0.1) > 0.002 || in.MOS < 2 || in.MOS > 3.8 {
+		t.Errorf("received: %+v", in)
+	}
+	if math.Abs(out.Loss-0.02) > 0.001 || out.Jitter != 10*time.Millisecond || out.MOS < 3.8 || out.MOS > 4.3 {
+		t.Errorf("sent: %+v", out)
+	}
+	if states[1].Counters.Incoming != (Quality{}) {
+		t.Errorf("of a stream that received nothing: %+v", states[1].Counters.Incoming)
+	}
 }

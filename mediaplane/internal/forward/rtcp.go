@@ -58,7 +58,11 @@ func (r *reports) find(ntp uint32) (sentReport, bool) {
 }
 
 // ReceiveRTCP takes a compound RTCP packet that arrived on a leg, and passes on
-// what concerns the other side. It reports whether it was RTCP.
+// what concerns the other side: reports, with the SSRCs and numbers of that side,
+// and requests for key frames (PLI, FIR). Feedback about one link ends here: generic
+// NACK, REMB and transport-wide congestion control, which no description of the
+// gateway asks for, since the node keeps no packets to send again and does not
+// choose a rate. It reports whether it was RTCP.
 func (t *Table) ReceiveRTCP(leg string, packet []byte, now time.Time) bool {
 	packets, err := rtcp.Unmarshal(packet)
 	if err != nil {

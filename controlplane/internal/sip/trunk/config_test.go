@@ -92,3 +92,18 @@ func TestMediaConfig(t *testing.T) {
 		t.Errorf("%d trunks can take an offer in the clear", len(got))
 	}
 }
+
+// A section that names some keys leaves the others at their defaults.
+func TestMediaDefaults(t *testing.T) {
+	var c struct{ Trunks []Config }
+	text := "trunks:\n- name: a\n  targets: ['192.0.2.1:5060']\n  media: {srtp: optional}\n- name: b\n  targets: ['192.0.2.1:5060']\n  media: {comfort_noise: false, ringback_tone: 425/1000}\n- name: c\n  targets: ['192.0.2.1:5060']\n"
+	if err := yaml.UnmarshalWithOptions([]byte(text), &c, yaml.Strict()); err != nil {
+		t.Fatal(err)
+	}
+	for i, silence := range []bool{true, false, true} {
+		p := (&Trunk{Config: c.Trunks[i].Complete()}).MediaPolicy()
+		if p.NoSilence == silence || p.RTCP != "separate" || len(p.RingbackTone) == 0 {
+			t.Errorf("trunk %d: %+v", i, p)
+		}
+	}
+}

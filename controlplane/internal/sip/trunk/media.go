@@ -13,7 +13,8 @@ import (
 
 // MediaConfig is what a trunk wants of the media of its calls.
 type MediaConfig struct {
-	Codecs []string `yaml:"codecs" help:"codecs that may pass on this trunk, in order of preference; empty: calls.codecs. An answer holds the first in common"`
+	Codecs  []string `yaml:"codecs" help:"codecs that may pass on this trunk, in order of preference; empty: calls.codecs. An answer holds the first in common"`
+	Silence bool     `yaml:"comfort_noise" help:"let comfort noise (RFC 3389) pass where both ends have it, so that they may send nothing else while nobody speaks"`
 	// Ptime in milliseconds.
 	Ptime         int      `yaml:"ptime" help:"packet time to ask for in milliseconds, 10 to 60; 0 asks for none"`
 	SRTP          string   `yaml:"srtp" help:"keys in SDP (RFC 4568): off; optional (offers RTP/AVP with keys that the peer may ignore, RFC 8643, and takes what it offers); required (RTP/SAVP only). Keys are as secret as the SIP that carries them: use TLS, or a network of your own"`
@@ -58,14 +59,14 @@ func (m MediaConfig) validate(bad func(name, format string, args ...any) error) 
 }
 
 func defaultMedia() MediaConfig {
-	return MediaConfig{SRTP: string(sdp.SRTPOff), RTCP: string(gateway.RTCPSeparate), Ringback: string(gateway.RingbackOnRequest), RingbackTone: gateway.DefaultTone, AddressFamily: "auto"}
+	return MediaConfig{Silence: true, SRTP: string(sdp.SRTPOff), RTCP: string(gateway.RTCPSeparate), Ringback: string(gateway.RingbackOnRequest), RingbackTone: gateway.DefaultTone, AddressFamily: "auto"}
 }
 
 // MediaPolicy is the trunk's, as the gateway needs it.
 func (t *Trunk) MediaPolicy() gateway.MediaPolicy {
 	m := t.Media
 	p := gateway.MediaPolicy{
-		Codecs: m.Codecs, Ptime: m.Ptime, SRTP: sdp.SRTP(m.SRTP), Suites: m.Suites, RTCP: gateway.RTCPPolicy(m.RTCP),
+		Codecs: m.Codecs, NoSilence: !m.Silence, Ptime: m.Ptime, SRTP: sdp.SRTP(m.SRTP), Suites: m.Suites, RTCP: gateway.RTCPPolicy(m.RTCP),
 		IPv6: m.AddressFamily == "ipv6",
 	}
 	p.Ringback = gateway.Ringback(m.Ringback)

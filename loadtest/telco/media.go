@@ -50,6 +50,7 @@ type media struct {
 	latched     bool
 	direction   direction // ours, after the last negotiation
 	theirs      direction
+	protection  protection
 	out         outbound
 	in          inbound
 	play        source
@@ -135,7 +136,8 @@ func (m *media) offer(codecs []codec, dir direction) []byte {
 	return m.describe(codecs, events, nil)
 }
 
-// answer takes an offer and returns the answer, in the direction dir at most.
+// answer takes an offer and returns the answer, in the direction dir at most. An
+// offer with keys is answered with SRTP (RFC 4568), also when they may be ignored.
 func (m *media) answer(body []byte, wanted []codec, dir direction) ([]byte, error) {
 	side, shape, err := parseSession(body)
 	if err != nil {
@@ -147,6 +149,9 @@ func (m *media) answer(body []byte, wanted []codec, dir direction) ([]byte, erro
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.protection.answer(side.keying); err != nil {
+		return nil, err
+	}
 	m.agree(side, chosen)
 	m.direction = side.direction.answerTo(dir)
 	m.mux = side.mux
@@ -196,7 +201,7 @@ func (m *media) describe(codecs []codec, events map[int]uint8, shape *offerShape
 	m.version++
 	s := localStream{
 		address: m.localAddress(), codecs: codecs, events: events, direction: m.direction,
-		mux: m.mux && shape != nil, sessionID: m.sessionID, version: m.version,
+		mux: m.mux && shape != nil, keying: m.protection.ours, sessionID: m.sessionID, version: m.version,
 	}
 	return s.render(shape)
 }
@@ -291,5 +296,5 @@ func (m *media) sendLocked(pt uint8, payload []byte, marker bool, ts uint32) {
 	m.out.packets++
 	m.out.octets += uint32(len(payload))
 	m.out.started = true
-	m.rtp.WriteToUDPAddrPort(raw, m.remote)
+	m.rtp.WriteToUDPAddrPort(m.protection.seal(raw, false), m.remote)
 }

@@ -64,11 +64,12 @@ func (m *media) readRTP() {
 		}
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		if n >= 2 && buffer[1] >= 192 && buffer[1] <= 223 { // RFC 5761 section 4
-			m.report(buffer[:n])
+			m.report(m.open(buffer[:n], true))
 			continue
 		}
+		raw := m.open(buffer[:n], false)
 		var packet rtp.Packet
-		if packet.Unmarshal(buffer[:n]) != nil || packet.Version != 2 {
+		if packet.Unmarshal(raw) != nil || packet.Version != 2 {
 			continue
 		}
 		m.receive(&packet, from)
@@ -160,8 +161,14 @@ func (m *media) readRTCP() {
 			}
 			continue
 		}
-		m.report(buffer[:n])
+		m.report(m.open(buffer[:n], true))
 	}
+}
+
+func (m *media) open(raw []byte, control bool) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.protection.open(raw, control)
 }
 
 func (m *media) report(raw []byte) {
@@ -217,6 +224,7 @@ func (m *media) sendRTCP(more ...rtcp.Packet) {
 	if err != nil {
 		return
 	}
+	raw = m.protection.seal(raw, true)
 	if m.mux {
 		m.rtp.WriteToUDPAddrPort(raw, m.remote)
 	} else {

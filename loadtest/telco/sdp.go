@@ -77,6 +77,7 @@ type streamSide struct {
 	events    map[int]uint8
 	direction direction
 	ptime     int
+	keying    keying
 }
 
 // offerShape remembers the media lines of an offer, which the answer must
@@ -90,7 +91,7 @@ type mediaLine struct {
 	media, protos, formats string
 }
 
-var errNoAudio = errors.New("the session description has no audio stream over RTP/AVP")
+var errNoAudio = errors.New("the session description has no audio stream over RTP/AVP, nor over RTP/SAVP with a key")
 
 // parseSession reads a description: its first usable audio stream, and the
 // shape that an answer to it needs.
@@ -104,7 +105,8 @@ func parseSession(body []byte) (streamSide, offerShape, error) {
 	for i, m := range d.MediaDescriptions {
 		protos := strings.Join(m.MediaName.Protos, "/")
 		shape.lines = append(shape.lines, mediaLine{m.MediaName.Media, protos, strings.Join(m.MediaName.Formats, " ")})
-		usable := m.MediaName.Media == "audio" && m.MediaName.Port.Value != 0 && (protos == "RTP/AVP" || protos == "RTP/AVPF")
+		profile := protos == "RTP/AVP" || protos == "RTP/AVPF" || strings.HasPrefix(protos, "RTP/SAVP") && !parseKeying(m).none()
+		usable := m.MediaName.Media == "audio" && m.MediaName.Port.Value != 0 && profile
 		if shape.audio >= 0 || !usable {
 			continue
 		}
@@ -137,7 +139,7 @@ func parseAudio(d *sdp.SessionDescription, m *sdp.MediaDescription) (streamSide,
 	if port < 1 || port > 65535 {
 		return streamSide{}, fmt.Errorf("the audio stream has port %d", port)
 	}
-	s := streamSide{direction: sendRecv, events: map[int]uint8{}}
+	s := streamSide{direction: sendRecv, events: map[int]uint8{}, keying: parseKeying(m)}
 	for _, attributes := range [][]sdp.Attribute{d.Attributes, m.Attributes} {
 		for _, a := range attributes {
 			switch dir := direction(a.Key); dir {
@@ -226,6 +228,7 @@ type localStream struct {
 	events    map[int]uint8 // clock rate to payload type
 	direction direction
 	mux       bool
+	keying    keying
 	sessionID uint64
 	version   uint64
 }
@@ -280,6 +283,9 @@ func (s localStream) renderAudio(b *strings.Builder, protos string) {
 	}
 	for _, rate := range rates {
 		fmt.Fprintf(b, "a=rtpmap:%d telephone-event/%d\r\na=fmtp:%d 0-15\r\n", s.events[rate], rate, s.events[rate])
+	}
+	if !s.keying.none() {
+		b.WriteString(s.keying.line())
 	}
 	b.WriteString("a=ptime:20\r\n")
 	if s.mux {

@@ -169,7 +169,7 @@ func (c *Config) stage(ctx context.Context, stands []*stand, suite Suite, flows 
 			if c.Rate > 0 {
 				own = c.Rate
 			}
-			p, err := s.measure(ctx, own, c.Measure, moderation)
+			p, err := s.measure(ctx, own, c.Measure, false)
 			if err != nil {
 				return err
 			}
@@ -178,7 +178,7 @@ func (c *Config) stage(ctx context.Context, stands []*stand, suite Suite, flows 
 			if common == 0 || c.Rate > 0 {
 				continue
 			}
-			if p, err = s.measure(ctx, common, c.Measure, 0); err != nil {
+			if p, err = s.measure(ctx, common, c.Measure, true); err != nil {
 				return err
 			}
 			row.Common = append(row.Common, p)

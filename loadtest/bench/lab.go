@@ -249,21 +249,27 @@ func (l *lab) cable(ctx context.Context, k int, system string) (*cable, error) {
 	return c, c.pin()
 }
 
-// moderate sets how long an interface gathers packets before it wakes its thread
-// again, as network cards moderate their interrupts; 0 wakes it at once. The
-// interfaces of all systems have the same.
-func (c *cable) moderate(ctx context.Context, d time.Duration) error {
+// moderation is how long an interface gathers packets before it wakes its thread
+// again, as network cards moderate their interrupts by default.
+const moderation = 50 * time.Microsecond
+
+// moderate sets the moderation of both ends. That of a system is always on, and
+// the same for all; the sink has none where it tells the latency.
+func (c *cable) moderate(ctx context.Context, prompt bool) error {
+	near := moderation
+	if prompt {
+		near = 0
+	}
+	return errors.Join(gather(ctx, generatorNamespace, c.near, near), gather(ctx, c.namespace, c.far, moderation))
+}
+
+func gather(ctx context.Context, namespace, device string, d time.Duration) error {
 	polls := 0
 	if d > 0 {
 		polls = 2
 	}
-	for _, end := range [][2]string{{generatorNamespace, c.near}, {c.namespace, c.far}} {
-		script := fmt.Sprintf("echo %d > /sys/class/net/%s/napi_defer_hard_irqs; echo %d > /sys/class/net/%[2]s/gro_flush_timeout", polls, end[1], d.Nanoseconds())
-		if err := run(ctx, "ip", "netns", "exec", end[0], "sh", "-c", script); err != nil {
-			return err
-		}
-	}
-	return nil
+	return run(ctx, "ip", "netns", "exec", namespace, "sh", "-c", fmt.Sprintf(
+		"cd /sys/class/net/%s && echo %d > napi_defer_hard_irqs && echo %d > gro_flush_timeout", device, polls, d.Nanoseconds()))
 }
 
 // pin puts the receiving threads of both ends where they belong. They go before

@@ -15,7 +15,9 @@ type Results struct {
 	Machine        string            `json:"machine"`
 	Time           time.Time         `json:"time"`
 	Configurations map[string]string `json:"configurations"`
-	Rows           []*Row            `json:"rows"`
+	// Medians are made of Rows when results are written.
+	Medians []Summary `json:"medians"`
+	Rows    []*Row    `json:"rows"`
 }
 
 // Row is one system with one suite and number of flows.
@@ -55,6 +57,7 @@ func Read(path, machine string) (*Results, error) {
 
 // Write writes them as JSON.
 func (r *Results) Write(w io.Writer) error {
+	r.Medians = r.Summarize()
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(r)

@@ -136,13 +136,9 @@ type Point struct {
 	Reordered uint64  `json:"reordered"`
 }
 
-// moderation of interrupts where CPU time is measured, as much as network cards
-// have by default; where latency is measured there is none.
-const moderation = 50 * time.Microsecond
-
-// measure sends at a rate for a while.
-func (s *stand) measure(ctx context.Context, rate float64, d, moderation time.Duration) (Point, error) {
-	if err := s.cable.moderate(ctx, moderation); err != nil {
+// measure sends at a rate for a while, promptly where latency counts.
+func (s *stand) measure(ctx context.Context, rate float64, d time.Duration, prompt bool) (Point, error) {
+	if err := s.cable.moderate(ctx, prompt); err != nil {
 		return Point{}, err
 	}
 	p, err := s.live.Prepare(ctx, rate, d)
@@ -156,7 +152,7 @@ func (s *stand) measure(ctx context.Context, rate float64, d, moderation time.Du
 	if err != nil {
 		return Point{}, err
 	}
-	m, err := p.Run(ctx, sampleEvery, moderation == 0)
+	m, err := p.Run(ctx, sampleEvery, prompt)
 	if err != nil {
 		return Point{}, err
 	}
@@ -224,7 +220,7 @@ const attempts = 3
 func (s *stand) probe(ctx context.Context, rate float64, d time.Duration) (Point, error) {
 	var best Point
 	for i := range attempts {
-		p, err := s.measure(ctx, rate, d, moderation)
+		p, err := s.measure(ctx, rate, d, false)
 		if err != nil {
 			return p, err
 		}

@@ -167,13 +167,15 @@ func (t *traffic) run(ctx context.Context, r *Result) error {
 	return nil
 }
 
-// send paces the streams of one sender. A stream that is late by more than a
-// packet has its schedule moved: it does not send twice at once.
+// send paces the streams of one sender. Between two looks at the clock a stream
+// sends what is due, but at most at twice its rate; when it is late by more than
+// that can make good, its schedule is moved.
 func (t *traffic) send(ctx context.Context, begin time.Time, list []*outgoing) {
 	const tick = time.Millisecond
-	// Streams faster than the tick send several packets at a time.
 	patience := max(t.gap, 5*tick)
-	batch := make([]ipv4.Message, 0, 64)
+	batch := make([]ipv4.Message, 0, 256)
+	most := min(max(int(2*tick/t.gap), 1), cap(batch))
+	memory := make([][]byte, most)
 	left := len(list)
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
@@ -189,8 +191,8 @@ func (t *traffic) send(ctx context.Context, begin time.Time, list []*outgoing) {
 				o.due = now
 			}
 			batch = batch[:0]
-			for o.due <= now && n < o.count && len(batch) < cap(batch) {
-				batch = append(batch, t.message(o, n, cap(batch) > 1 && t.gap < tick))
+			for o.due <= now && n < o.count && len(batch) < most {
+				batch = append(batch, t.message(o, n, &memory[len(batch)]))
 				o.due += t.gap
 				n++
 			}
@@ -208,8 +210,8 @@ func (t *traffic) send(ctx context.Context, begin time.Time, list []*outgoing) {
 	}
 }
 
-// message is packet n. Where several go at once, each needs memory of its own.
-func (t *traffic) message(o *outgoing, n uint64, several bool) ipv4.Message {
+// message is packet n, in memory that is its own until it is sent.
+func (t *traffic) message(o *outgoing, n uint64, memory *[]byte) ipv4.Message {
 	var packet []byte
 	if o.ahead != nil {
 		packet = o.ahead[n]
@@ -217,11 +219,10 @@ func (t *traffic) message(o *outgoing, n uint64, several bool) ipv4.Message {
 	} else {
 		var err error
 		if packet, err = o.source.next(uint64(monotonic()), o.timestamp(n, t.gap)); err != nil {
-			return ipv4.Message{}
+			packet = nil // an SRTP index that is used up: an empty datagram is none of the stream's
 		}
-		if several {
-			packet = append([]byte(nil), packet...)
-		}
+		*memory = append((*memory)[:0], packet...)
+		packet = *memory
 	}
 	return ipv4.Message{Buffers: [][]byte{packet}, Addr: net.UDPAddrFromAddrPort(o.remote)}
 }

@@ -19,11 +19,12 @@ type benchCommand struct {
 	Flows   []int         `default:"500,5000" help:"Numbers of calls, a stream each way; all come at the rate of the smallest."`
 	Systems []string      `name:"system" default:"rtpengine,user,xdp,floor" help:"What to measure: rtpengine, user, xdp, floor."`
 	Rounds  int           `default:"3" help:"Rounds; the median counts."`
-	Probe   time.Duration `default:"700ms" help:"Time of one look at a rate while the highest is searched."`
+	Probe   time.Duration `default:"1s" help:"Time of one look at a rate while the highest is searched."`
 	Measure time.Duration `default:"3s" help:"Time of one measurement."`
 	Rate    float64       `help:"Measure at this rate (packets/s) and search none: for trying."`
 	Short   bool          `help:"One suite, one round, 100 calls: for trying."`
 	Node    string        `default:"bin/mediaplane" type:"existingfile" help:"The media node's program."`
+	Table   bool          `help:"Measure nothing: report what --out holds."`
 	Out     string        `type:"path" help:"File for the results in JSON. Rounds are added to those that it holds."`
 }
 
@@ -38,6 +39,9 @@ func (b *benchCommand) Run(ctx context.Context) error {
 		if results, err = bench.Read(b.Out, machine()); err != nil {
 			return err
 		}
+	}
+	if b.Table {
+		return results.Report(os.Stdout)
 	}
 	err := bench.Run(ctx, bench.Config{
 		Suites: b.Suites, Flows: b.Flows, Systems: b.Systems, Rounds: b.Rounds,

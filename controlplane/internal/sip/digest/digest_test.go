@@ -2,6 +2,7 @@ package digest
 
 import (
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/emiago/sipgo/sip"
@@ -139,5 +140,34 @@ func TestTakenOver(t *testing.T) {
 	next.Unmarshal([]byte("spoiled"))
 	if len(next.Fields("BYE", "sip:b")) != 2 {
 		t.Error("what cannot be read took away what there was")
+	}
+}
+
+// No nonce count is used twice, whoever asks at the same time: a server takes the
+// second for a replay.
+func TestNonceCounts(t *testing.T) {
+	s := NewSession(Credentials{Username: "u", Password: "p"}, func() string { return "c" })
+	req := sip.NewRequest(sip.REGISTER, sip.Uri{Scheme: "sip", Host: "r.example"})
+	if !s.Challenge(req, response(t, `WWW-Authenticate: Digest realm="r", nonce="n", qop="auth"`)) {
+		t.Fatal("the challenge was not taken")
+	}
+	const many = 200
+	counts := make(chan string, many)
+	var group sync.WaitGroup
+	for range many {
+		group.Go(func() {
+			_, rest, _ := strings.Cut(s.Fields("BYE", "sip:x@y")[0].Value(), "nc=")
+			count, _, _ := strings.Cut(rest, ",")
+			counts <- count
+		})
+	}
+	group.Wait()
+	close(counts)
+	seen := map[string]bool{}
+	for c := range counts {
+		if seen[c] || len(c) != 8 {
+			t.Errorf("nc=%s is used twice, or has not eight digits", c)
+		}
+		seen[c] = true
 	}
 }

@@ -273,6 +273,9 @@ func (c *liveCall) server(tx *transaction.Server) dialog.Req {
 func (c *liveCall) result(tx dialog.Tx, r transaction.Result) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if r.Response != nil {
+		c.handedOver() // the answer may be read before the sender is told that it wrote
+	}
 	switch {
 	case r.Err != nil:
 		delete(c.txs, tx)

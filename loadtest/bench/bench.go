@@ -64,13 +64,37 @@ func (c *Config) Validate() error {
 // guesses are where searches begin, in packets a second.
 var guesses = map[string]float64{RTPEngine: 45000, User: 70000, XDP: 250000, Floor: 1000000}
 
+// files that a system should be able to open: rtpengine has four sockets for a
+// call, a node as many where it only relays.
+const files = 1 << 17
+
+// openFiles raises the limit of open files as far as it can, and answers it.
+func openFiles() int {
+	if unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: files, Max: files}) == nil {
+		return files
+	}
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return 1024
+	}
+	limit.Cur = limit.Max
+	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	return int(min(limit.Cur, files))
+}
+
 // Run measures. Everything that it made is gone when it returns.
 func Run(ctx context.Context, c Config, r *Results) (err error) {
 	if err := c.Validate(); err != nil {
 		return err
 	}
 	// Thousands of sockets and maps.
-	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1 << 17, Max: 1 << 17})
+	most := openFiles()/4 - 500
+	for i, flows := range c.Flows {
+		if flows > most {
+			c.Log("%d calls in place of %d: this process may not raise the limit of open files", most, flows)
+			c.Flows[i] = most
+		}
+	}
 	l, err := newLab(ctx, c.Log)
 	if err != nil {
 		return err

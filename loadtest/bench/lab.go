@@ -253,23 +253,22 @@ func (l *lab) cable(ctx context.Context, k int, system string) (*cable, error) {
 // again, as network cards moderate their interrupts by default.
 const moderation = 50 * time.Microsecond
 
-// moderate sets the moderation of both ends. That of a system is always on, and
-// the same for all; the sink has none where it tells the latency.
+// glance is the sink's where it tells the latency. Without any, each packet would
+// wake it, at the expense of the system that sends.
+const glance = 10 * time.Microsecond
+
+// moderate sets the moderation of both ends: the same for all systems.
 func (c *cable) moderate(ctx context.Context, prompt bool) error {
 	near := moderation
 	if prompt {
-		near = 0
+		near = glance
 	}
 	return errors.Join(gather(ctx, generatorNamespace, c.near, near), gather(ctx, c.namespace, c.far, moderation))
 }
 
 func gather(ctx context.Context, namespace, device string, d time.Duration) error {
-	polls := 0
-	if d > 0 {
-		polls = 2
-	}
 	return run(ctx, "ip", "netns", "exec", namespace, "sh", "-c", fmt.Sprintf(
-		"cd /sys/class/net/%s && echo %d > napi_defer_hard_irqs && echo %d > gro_flush_timeout", device, polls, d.Nanoseconds()))
+		"cd /sys/class/net/%s && echo 2 > napi_defer_hard_irqs && echo %d > gro_flush_timeout", device, d.Nanoseconds()))
 }
 
 // pin puts the receiving threads of both ends where they belong. They go before

@@ -39,7 +39,7 @@ func (s *stand) open(ctx context.Context, calls int, suite Suite) error {
 	if err != nil {
 		return err
 	}
-	if s.sockets, err = media.Connect(ctx, load, generatorNamespace); err != nil {
+	if s.sockets, err = media.ConnectICE(ctx, load, generatorNamespace); err != nil {
 		return err
 	}
 	keep, cancel := context.WithCancel(ctx)

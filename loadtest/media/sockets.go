@@ -38,8 +38,18 @@ const socketBuffer = 4 << 20
 // Connect binds a socket for every endpoint, checks connectivity and shakes
 // hands where an endpoint asks for it. It completes the load: local ports that
 // the system chose, keys that a handshake gave.
-func Connect(ctx context.Context, load *Load, namespace string) (_ *Sockets, err error) {
-	s := &Sockets{load: load}
+func Connect(ctx context.Context, load *Load, namespace string) (*Sockets, error) {
+	return connect(ctx, load, namespace, func(*Endpoint) bool { return true })
+}
+
+// ConnectICE does the same for endpoints with ICE only. The others have no socket:
+// it is for a Live, whose packets pass by sockets anyway.
+func ConnectICE(ctx context.Context, load *Load, namespace string) (*Sockets, error) {
+	return connect(ctx, load, namespace, func(e *Endpoint) bool { return e.ICE != nil })
+}
+
+func connect(ctx context.Context, load *Load, namespace string, bind func(*Endpoint) bool) (_ *Sockets, err error) {
+	s := &Sockets{load: load, conns: make([]*net.UDPConn, len(load.Endpoints))}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -48,11 +58,14 @@ func Connect(ctx context.Context, load *Load, namespace string) (_ *Sockets, err
 	err = netns.Do(namespace, func() error {
 		for i := range load.Endpoints {
 			e := &load.Endpoints[i]
+			if !bind(e) {
+				continue
+			}
 			conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(e.Local))
 			if err != nil {
 				return fmt.Errorf("endpoint %s: %w", e.Name, err)
 			}
-			s.conns = append(s.conns, conn)
+			s.conns[i] = conn
 			_ = conn.SetReadBuffer(socketBuffer)
 			_ = conn.SetWriteBuffer(socketBuffer)
 			port := conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
@@ -177,6 +190,8 @@ func (s *Sockets) Keep(ctx context.Context) {
 // Close closes all sockets.
 func (s *Sockets) Close() {
 	for _, c := range s.conns {
-		_ = c.Close()
+		if c != nil {
+			_ = c.Close()
+		}
 	}
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -48,10 +49,8 @@ func (b *benchCommand) Run(ctx context.Context) error {
 		Probe: b.Probe, Measure: b.Measure, Rate: b.Rate, Node: b.Node,
 		Log: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) },
 	}, results)
-	if err != nil {
-		return err
-	}
-	if err := save(b.Out, results.Write); err != nil {
+	// What was measured before an error is kept.
+	if err := errors.Join(err, save(b.Out, results.Write)); err != nil {
 		return err
 	}
 	return results.Report(os.Stdout)

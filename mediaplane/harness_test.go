@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -32,7 +33,12 @@ import (
 	"github.com/isthmus-gateway/isthmus/proto/gen/isthmus/media/v1/mediav1connect"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(benchNode) != "" {
+		os.Exit(runBenchNode())
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	secret  = "a secret of the two planes"
@@ -270,7 +276,7 @@ type identity struct {
 	fingerprint string
 }
 
-func newIdentity(t *testing.T) identity {
+func newIdentity(t testing.TB) identity {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -408,7 +414,7 @@ func (b *browser) receive() *rtp.Packet {
 	}
 }
 
-func addrPort(t *testing.T, a *mediav1.SocketAddress) netip.AddrPort {
+func addrPort(t testing.TB, a *mediav1.SocketAddress) netip.AddrPort {
 	t.Helper()
 	ip, err := netip.ParseAddr(a.GetIp())
 	if err != nil {

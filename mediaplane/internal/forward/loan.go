@@ -173,6 +173,7 @@ func (s *Stream) lendable(l *link) [128]int16 {
 // extended sequence number, are forwarded elsewhere from now on.
 func (t *Table) Lend(m Mapping, floor int64, now time.Time) {
 	s := t.byID(m.Stream)
+	t.lent++
 	s.loan = &loan{
 		link: s.links[0], floor: floor, clockEpoch: s.in.clockEpoch, payloads: m.Payloads, since: now,
 	}
@@ -182,7 +183,10 @@ func (t *Table) Lend(m Mapping, floor int64, now time.Time) {
 // which left it to the table. It answers the stream then. The packet may still be
 // protected by SRTP.
 func (t *Table) Lent(leg string, packet []byte) (stream string, ok bool) {
-	for _, s := range t.byLeg[leg] {
+	if t.lent == 0 {
+		return "", false
+	}
+	for _, s := range t.on(leg) {
 		if s.loan == nil {
 			continue
 		}
@@ -243,6 +247,7 @@ func (t *Table) reclaim(s *Stream, now time.Time) {
 		s.flaps = 0
 	}
 	s.loan = nil
+	t.lent--
 	s.disturb(now)
 }
 

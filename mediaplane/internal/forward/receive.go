@@ -45,7 +45,7 @@ const videoClock = 90000
 // stream finds what a packet on a leg belongs to: first by SSRC, then by payload
 // type (RFC 8843 section 9.2).
 func (t *Table) stream(leg string, h header) *Stream {
-	streams := t.byLeg[leg]
+	streams := t.on(leg)
 	for _, s := range streams {
 		if s.in.active && s.in.ssrc == h.ssrc && s.accepts(h.payload) {
 			return s
@@ -156,7 +156,7 @@ func (t *Table) Receive(leg string, packet []byte, now time.Time) Verdict {
 // unknown counts a packet that is for no stream. One of a known source has a
 // place in its sequence all the same, which must not look like a loss.
 func (t *Table) unknown(leg string, h header, isRTP bool, now time.Time) {
-	streams := t.byLeg[leg]
+	streams := t.on(leg)
 	if len(streams) == 0 {
 		return
 	}
@@ -277,7 +277,7 @@ const (
 // Count a packet of a leg that did not reach Receive. It is counted at the
 // stream that it claims to belong to.
 func (t *Table) Count(leg string, packet []byte, f Failure) {
-	streams := t.byLeg[leg]
+	streams := t.on(leg)
 	if len(streams) == 0 {
 		return
 	}

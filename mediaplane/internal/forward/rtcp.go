@@ -94,7 +94,7 @@ func (t *Table) ReceiveRTCP(leg string, packet []byte, now time.Time) bool {
 }
 
 func (t *Table) bySource(leg string, ssrc uint32) *Stream {
-	for _, s := range t.byLeg[leg] {
+	for _, s := range t.on(leg) {
 		if s.in.active && s.in.ssrc == ssrc {
 			return s
 		}
@@ -103,7 +103,7 @@ func (t *Table) bySource(leg string, ssrc uint32) *Stream {
 }
 
 func (t *Table) bySender(leg string, ssrc uint32) *Stream {
-	for _, s := range t.byLeg[leg] {
+	for _, s := range t.on(leg) {
 		if s.out.ssrc == ssrc {
 			return s
 		}
@@ -255,7 +255,7 @@ func (s *Stream) reception(now time.Time) rtcp.ReceptionReport {
 
 // Bye tells the peer of a leg that the node's sources end (RFC 3550 section 6.6).
 func (t *Table) Bye(leg string) {
-	for _, s := range t.byLeg[leg] {
+	for _, s := range t.on(leg) {
 		if s.reports.packets > 0 {
 			t.compound(s, &rtcp.ReceiverReport{SSRC: s.out.ssrc}, &rtcp.Goodbye{Sources: []uint32{s.out.ssrc}})
 		}

@@ -49,15 +49,43 @@ type Table struct {
 	timeout time.Duration
 	streams []*Stream
 	ids     []string
-	byLeg   map[string][]*Stream
+	legs    []legStreams
 	scratch []byte
+	lent    int // mappings
 	nextRTC time.Time
+}
+
+// legStreams are the streams of one leg. A session has few: looking through them
+// is faster than a map.
+type legStreams struct {
+	leg     string
+	streams []*Stream
+}
+
+// on lists the streams of a leg.
+func (t *Table) on(leg string) []*Stream {
+	for i := range t.legs {
+		if t.legs[i].leg == leg {
+			return t.legs[i].streams
+		}
+	}
+	return nil
+}
+
+func (t *Table) put(leg string, s *Stream) {
+	for i := range t.legs {
+		if t.legs[i].leg == leg {
+			t.legs[i].streams = append(t.legs[i].streams, s)
+			return
+		}
+	}
+	t.legs = append(t.legs, legStreams{leg, []*Stream{s}})
 }
 
 // New makes an empty table. random supplies SSRCs and the starts of sequences
 // and timestamps; it must not be predictable (RFC 3550 section 5.1).
 func New(sink Sink, random *rand.Rand) *Table {
-	return &Table{sink: sink, rand: random, byLeg: map[string][]*Stream{}, scratch: make([]byte, 0, 2048)}
+	return &Table{sink: sink, rand: random, scratch: make([]byte, 0, 2048)}
 }
 
 // Apply makes the table as cfg says. Streams that stay keep their state.
@@ -67,7 +95,7 @@ func (t *Table) Apply(cfg Config, now time.Time) {
 	old := t.streams
 	t.streams = make([]*Stream, 0, len(cfg.Streams))
 	t.ids = make([]string, 0, len(cfg.Streams))
-	clear(t.byLeg)
+	t.legs = nil
 	byID := make(map[string]*Stream, len(cfg.Streams))
 	for _, c := range cfg.Streams {
 		i := slices.IndexFunc(old, func(s *Stream) bool { return s.config.ID == c.ID && s.config.Leg == c.Leg })
@@ -95,7 +123,7 @@ func (t *Table) Apply(cfg Config, now time.Time) {
 		}
 		s.links, s.fedBy = nil, nil
 		t.streams, t.ids = append(t.streams, s), append(t.ids, c.ID)
-		t.byLeg[c.Leg] = append(t.byLeg[c.Leg], s)
+		t.put(c.Leg, s)
 		byID[c.ID] = s
 	}
 	for _, r := range cfg.Rules {
@@ -156,14 +184,14 @@ func (t *Table) Tick(now time.Time) {
 
 // Rekey tells that a leg has fresh SRTP keys.
 func (t *Table) Rekey(leg string) {
-	for _, s := range t.byLeg[leg] {
+	for _, s := range t.on(leg) {
 		s.out.rekey()
 	}
 }
 
 // Resume makes the streams of a leg that send with ssrc go on after index.
 func (t *Table) Resume(leg string, ssrc uint32, index uint64) {
-	for _, s := range t.byLeg[leg] {
+	for _, s := range t.on(leg) {
 		if s.out.ssrc == ssrc {
 			s.out.resume(index)
 		}
@@ -197,7 +225,7 @@ func (t *Table) State() []State {
 // that each has come to.
 func (t *Table) Outgoing(leg string) map[uint32]uint64 {
 	m := map[uint32]uint64{}
-	for _, s := range t.byLeg[leg] {
+	for _, s := range t.on(leg) {
 		m[s.out.ssrc] = s.out.index
 	}
 	return m

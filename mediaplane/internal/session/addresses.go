@@ -12,9 +12,9 @@ import (
 // WebRTCAddresses are those to offer to browsers.
 func (m *Manager) WebRTCAddresses() []netip.AddrPort {
 	if len(m.config.WebRTCAdvertise) == 0 {
-		list := make([]netip.AddrPort, len(m.sockets))
-		for i, s := range m.sockets {
-			list[i] = s.Local()
+		list := make([]netip.AddrPort, len(m.groups))
+		for i, g := range m.groups {
+			list[i] = g[0].Local()
 		}
 		return list
 	}
@@ -29,7 +29,7 @@ func (m *Manager) WebRTCAddresses() []netip.AddrPort {
 }
 
 func (m *Manager) socketPort(i int) uint16 {
-	return m.sockets[min(i, len(m.sockets)-1)].Local().Port()
+	return m.groups[min(i, len(m.groups)-1)][0].Local().Port()
 }
 
 // RTPAddresses are those of telco legs as they are told to the far end.
@@ -51,8 +51,8 @@ func (m *Manager) advertisedRTP(i int) netip.Addr {
 // socketFor chooses the socket to reach a browser whose selected path came from
 // another node: that of its address family.
 func (m *Manager) socketFor(remote netip.AddrPort) int {
-	for i, s := range m.sockets {
-		if s.Local().Addr().Is4() == remote.Addr().Is4() {
+	for i, g := range m.groups {
+		if g[0].Local().Addr().Is4() == remote.Addr().Is4() {
 			return i
 		}
 	}

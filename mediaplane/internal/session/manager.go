@@ -23,6 +23,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/fastpath"
@@ -57,6 +58,8 @@ type Config struct {
 	PortMin      uint16
 	PortMax      uint16
 	SocketBuffer int
+	// Loops read sockets, each on one processor at a time; at least 1.
+	Loops int
 
 	MaxSessions        int
 	OrphanAfter        time.Duration
@@ -79,13 +82,15 @@ type Manager struct {
 	now     func() time.Time
 	mono    func() int64 // CLOCK_MONOTONIC in nanoseconds
 	random  func() *rand.Rand
-	sockets []*udp.Socket
+	loops   []*udp.Loop
+	groups  [][]*udp.Socket // of browsers: by address, one for each loop
 	mux     *mux
 	ports   *udp.Ports
 	hub     *hub
 
 	readers    sync.WaitGroup
 	handshakes sync.WaitGroup
+	assigned   atomic.Uint32 // legs given to loops
 
 	mu       sync.Mutex
 	sessions map[string]*Session
@@ -105,21 +110,68 @@ func New(cfg Config) (*Manager, error) {
 		ports: udp.NewPorts(cfg.RTP, cfg.PortMin, cfg.PortMax, cfg.SocketBuffer/8),
 		hub:   newHub(cfg.WatchBuffer), sessions: map[string]*Session{},
 	}
-	for _, addr := range cfg.WebRTC {
-		socket, err := udp.Listen(addr, cfg.SocketBuffer)
-		if err != nil {
-			for _, s := range m.sockets {
-				_ = s.Close()
-			}
-			return nil, err
-		}
-		m.sockets = append(m.sockets, socket)
+	if err := m.bind(); err != nil {
+		m.unbind()
+		return nil, err
 	}
-	m.mux = newMux(m.sockets, cfg.Metrics, m.now)
-	for i := range m.sockets {
-		m.readers.Go(func() { m.mux.serve(i) })
+	for _, l := range m.loops {
+		m.readers.Go(func() {
+			if err := l.Run(); err != nil {
+				m.log.Error("packets are not read any more", "error", err)
+			}
+		})
 	}
 	return m, nil
+}
+
+// bind opens the loops and the sockets of browsers.
+func (m *Manager) bind() error {
+	for i := range max(1, m.config.Loops) {
+		l, err := udp.NewLoop(i, func(packets int) { m.metrics.causes[dropSend].Add(float64(packets)) })
+		if err != nil {
+			return err
+		}
+		m.loops = append(m.loops, l)
+	}
+	for _, addr := range m.config.WebRTC {
+		group, err := udp.ListenGroup(addr, m.config.SocketBuffer, len(m.loops))
+		if err != nil {
+			return err
+		}
+		m.groups = append(m.groups, group)
+	}
+	m.mux = newMux(m.groups, m.metrics, m.now)
+	for i, group := range m.groups {
+		for j, s := range group {
+			if err := m.loops[j].Add(s, m.mux.receiver(i)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// unbind is called when nobody sends any more.
+func (m *Manager) unbind() {
+	for _, l := range m.loops {
+		_ = l.Close()
+	}
+	m.readers.Wait()
+	for _, group := range m.groups {
+		for _, s := range group {
+			_ = s.Close()
+		}
+	}
+}
+
+// read makes a loop read a pair of sockets.
+func (m *Manager) read(p *udp.Pair, rtp, rtcp udp.Handler) error {
+	oversize := func() { m.metrics.drop(dropOversize) }
+	l := m.loops[int(m.assigned.Add(1))%len(m.loops)]
+	if err := l.Add(p.RTP, udp.Receiver{Handle: rtp, Oversize: oversize}); err != nil {
+		return err
+	}
+	return l.Add(p.RTCP, udp.Receiver{Handle: rtcp, Oversize: oversize})
 }
 
 // unpredictable makes a generator that cannot be predicted from outside.
@@ -179,11 +231,8 @@ func (m *Manager) Close() {
 	for _, s := range list {
 		m.remove(s, "shutdown")
 	}
-	for _, s := range m.sockets {
-		_ = s.Close()
-	}
-	m.readers.Wait()
 	m.handshakes.Wait()
+	m.unbind()
 }
 
 // Apply makes a session as the spec says. Its errors are *FieldError,

@@ -14,13 +14,34 @@ import (
 // check finds its leg by user name fragment, everything else by the path that a
 // check has validated.
 type mux struct {
-	sockets []*udp.Socket
+	groups  [][]*udp.Socket // by address, one socket for each loop
 	metrics *Metrics
 	now     func() time.Time
 
 	mu     sync.RWMutex
 	ufrags map[string]identity
-	paths  map[icelite.Path]*webrtcLeg
+	// Paths are looked up for every packet, by all loops at once.
+	paths [pathShards]pathShard
+}
+
+const pathShards = 64
+
+type pathShard struct {
+	mu   sync.RWMutex
+	legs map[icelite.Path]*webrtcLeg
+	_    [24]byte // a cache line each
+}
+
+func (m *mux) shard(p icelite.Path) *pathShard {
+	return &m.paths[(uint(p.Remote.Port())^uint(p.Remote.Addr().As16()[15])<<3)%pathShards]
+}
+
+// owner of a path; nil when it has none.
+func (m *mux) owner(p icelite.Path) *webrtcLeg {
+	s := m.shard(p)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.legs[p]
 }
 
 type identity struct {
@@ -28,46 +49,51 @@ type identity struct {
 	creds icelite.Credentials
 }
 
-func newMux(sockets []*udp.Socket, metrics *Metrics, now func() time.Time) *mux {
-	return &mux{sockets: sockets, metrics: metrics, now: now, ufrags: map[string]identity{}, paths: map[icelite.Path]*webrtcLeg{}}
+func newMux(groups [][]*udp.Socket, metrics *Metrics, now func() time.Time) *mux {
+	m := &mux{groups: groups, metrics: metrics, now: now, ufrags: map[string]identity{}}
+	for i := range m.paths {
+		m.paths[i].legs = map[icelite.Path]*webrtcLeg{}
+	}
+	return m
 }
 
-// serve reads one socket until it is closed.
-func (m *mux) serve(socket int) {
-	m.sockets[socket].Serve(func(b []byte, from netip.AddrPort) {
-		m.receive(b, icelite.Path{Socket: socket, Remote: from})
-	}, func() { m.metrics.drop(dropOversize) })
+// receiver of what arrives at a socket of a group.
+func (m *mux) receiver(group int) udp.Receiver {
+	return udp.Receiver{
+		Handle: func(b []byte, from netip.AddrPort, out *udp.Batch) {
+			m.receive(b, icelite.Path{Socket: group, Remote: from}, out)
+		},
+		Oversize: func() { m.metrics.drop(dropOversize) },
+	}
 }
 
-func (m *mux) receive(b []byte, path icelite.Path) {
+func (m *mux) receive(b []byte, path icelite.Path, out *udp.Batch) {
 	kind := udp.Classify(b)
 	switch kind {
 	case udp.STUN:
-		m.check(b, path)
+		m.check(b, path, out)
 		return
 	case udp.Unknown:
 		m.metrics.drop(dropUnknown)
 		return
 	}
-	m.mu.RLock()
-	leg := m.paths[path]
-	m.mu.RUnlock()
+	leg := m.owner(path)
 	if leg == nil {
 		m.metrics.drop(dropSource)
 		return
 	}
 	switch kind {
 	case udp.DTLS:
-		leg.receiveDTLS(b)
+		leg.receiveDTLS(b, out)
 	case udp.RTP:
 		m.metrics.webrtcIn.Inc()
-		leg.receiveRTP(b, path)
+		leg.receiveRTP(b, path, out)
 	case udp.RTCP:
-		leg.receiveRTCP(b)
+		leg.receiveRTCP(b, out)
 	}
 }
 
-func (m *mux) check(b []byte, path icelite.Path) {
+func (m *mux) check(b []byte, path icelite.Path, out *udp.Batch) {
 	var leg *webrtcLeg
 	result := icelite.Respond(b, path.Remote, func(ufrag string) (icelite.Credentials, bool) {
 		m.mu.RLock()
@@ -85,7 +111,7 @@ func (m *mux) check(b []byte, path icelite.Path) {
 			m.metrics.drop(dropPath)
 			return
 		}
-		leg.checked(path, result.LocalUfrag, result.UseCandidate)
+		leg.checked(path, result.LocalUfrag, result.UseCandidate, out)
 	case icelite.Malformed:
 		m.metrics.drop(dropSTUN)
 	case icelite.Foreign:
@@ -94,12 +120,13 @@ func (m *mux) check(b []byte, path icelite.Path) {
 		m.metrics.drop(dropIntegrity)
 	}
 	if result.Response != nil {
-		_ = m.send(result.Response, path)
+		_ = m.send(result.Response, path, out)
 	}
 }
 
-func (m *mux) send(b []byte, path icelite.Path) error {
-	return m.sockets[path.Socket].Send(b, path.Remote)
+// send on a path: with the batch of a loop, or at once.
+func (m *mux) send(b []byte, path icelite.Path, out *udp.Batch) error {
+	return out.Send(out.Pick(m.groups[path.Socket]), b, path.Remote)
 }
 
 // reserve gives a user name fragment to a leg.
@@ -134,27 +161,26 @@ func (m *mux) release(leg *webrtcLeg, ufrag string) {
 // keeps alive stays with it: nobody may turn somebody else's media away by
 // sending checks with a forged source address.
 func (m *mux) claim(path icelite.Path, leg *webrtcLeg) bool {
-	m.mu.RLock()
-	owner := m.paths[path]
-	m.mu.RUnlock()
-	if owner == leg {
+	switch owner := m.owner(path); {
+	case owner == leg:
 		return true
-	}
-	if owner != nil && owner.holds(path, m.now()) {
+	case owner != nil && owner.holds(path, m.now()):
 		return false
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.paths[path] = leg
+	s := m.shard(path)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.legs[path] = leg
 	return true
 }
 
 func (m *mux) forget(leg *webrtcLeg, paths ...icelite.Path) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	for _, p := range paths {
-		if m.paths[p] == leg {
-			delete(m.paths, p)
+		s := m.shard(p)
+		s.mu.Lock()
+		if s.legs[p] == leg {
+			delete(s.legs, p)
 		}
+		s.mu.Unlock()
 	}
 }

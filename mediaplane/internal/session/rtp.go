@@ -48,9 +48,6 @@ func (l *rtpLeg) id() string { return l.name }
 
 func (l *rtpLeg) start(now time.Time) {
 	l.secure(l.plan.secure, now)
-	node := l.session.node
-	node.readers.Go(func() { l.pair.RTP.Serve(l.receive, func() { node.metrics.drop(dropOversize) }) })
-	node.readers.Go(func() { l.pair.RTCP.Serve(l.receiveControl, func() { node.metrics.drop(dropOversize) }) })
 }
 
 // update changes the leg to a new plan on the same ports.
@@ -125,11 +122,11 @@ func (l *rtpLeg) accepts(from netip.AddrPort) bool {
 	return true
 }
 
-func (l *rtpLeg) receive(b []byte, from netip.AddrPort) {
+func (l *rtpLeg) receive(b []byte, from netip.AddrPort, out *udp.Batch) {
 	s := l.session
 	kind := udp.Classify(b)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.enter(out)
+	defer s.leave()
 	switch {
 	case l.closed:
 		return
@@ -172,9 +169,9 @@ func (l *rtpLeg) foreign(b []byte) {
 	l.session.node.metrics.drop(dropSource)
 }
 
-func (l *rtpLeg) receiveControl(b []byte, from netip.AddrPort) {
-	l.session.mu.Lock()
-	defer l.session.mu.Unlock()
+func (l *rtpLeg) receiveControl(b []byte, from netip.AddrPort, out *udp.Batch) {
+	l.session.enter(out)
+	defer l.session.leave()
 	if !l.closed {
 		l.control(b, from)
 	}

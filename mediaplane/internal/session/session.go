@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -48,6 +49,7 @@ type Session struct {
 	plan           *Plan
 	legs           map[string]leg
 	order          []string
+	senders        []namedLeg // legs in order: few, and looked up for each packet
 	table          *forward.Table
 	claimed        time.Time
 	nextQuality    time.Time
@@ -58,7 +60,13 @@ type Session struct {
 	refusals map[string]*refusal
 
 	source        netip.AddrPort // of the packet in work
+	out           *udp.Batch     // of the loop that brought it
 	plain, cipher []byte
+}
+
+type namedLeg struct {
+	name string
+	leg  leg
 }
 
 func newSession(node *Manager, id string) *Session {
@@ -91,9 +99,10 @@ func (s *Session) apply(p *Plan) error {
 	}
 	s.plan, s.claimed = p, now
 	s.legs = next
-	s.order = s.order[:0]
+	s.order, s.senders = s.order[:0], s.senders[:0]
 	for _, lp := range p.legs {
 		s.order = append(s.order, lp.id)
+		s.senders = append(s.senders, namedLeg{lp.id, next[lp.id]})
 	}
 	for id, l := range old {
 		if next[id] != l {
@@ -175,6 +184,9 @@ func (s *Session) prepare(p *Plan) (next map[string]leg, fresh []leg, err error)
 			}
 			undo = append(undo, pair.Close)
 			l = &rtpLeg{session: s, name: lp.id, plan: lp.rtp, pair: pair, advertised: advertised}
+			if err := s.node.read(pair, l.receive, l.receiveControl); err != nil {
+				return nil, nil, fmt.Errorf("%w: %s.rtp.local: %w", ErrPorts, lp.field, err)
+			}
 			fresh = append(fresh, l)
 			next[lp.id] = l
 		}
@@ -209,6 +221,17 @@ func (s *Session) sameSSRC(cfg forward.StreamConfig) error {
 		}
 	}
 	return nil
+}
+
+// enter takes the lock for a loop that brings a packet.
+func (s *Session) enter(out *udp.Batch) {
+	s.mu.Lock()
+	s.out = out
+}
+
+func (s *Session) leave() {
+	s.out = nil
+	s.mu.Unlock()
 }
 
 // receive puts one plain packet through the table. The lock is held.

@@ -176,7 +176,7 @@ func TestConsentLostAndRegained(t *testing.T) {
 	if r := s.SendRTP("w", make([]byte, 12), 5, 1<<20); r != 2 {
 		t.Errorf("sending without consent: %d", r)
 	}
-	b.mux.check(check("ufrag1", false), path(9))
+	b.mux.check(check("ufrag1", false), path(9), nil)
 	if n := count(b.events(), func(e *mediav1.SessionEvent) bool { return e.GetIceConnected() != nil }); n != 1 {
 		t.Errorf("%d connections reported after consent came back, want 1", n)
 	}
@@ -190,22 +190,22 @@ func TestPathsAreHeld(t *testing.T) {
 	b := setup(t)
 	b.apply(restored(t, "1"))
 	b.apply(restored(t, "2"))
-	b.mux.check(check("ufrag1", true), path(1000))
+	b.mux.check(check("ufrag1", true), path(1000), nil)
 	first, second := b.sessions["1"].legs["w"].(*webrtcLeg), b.sessions["2"].legs["w"].(*webrtcLeg)
-	b.mux.check(check("ufrag2", true), path(1000))
-	if b.mux.paths[path(1000)] != first {
+	b.mux.check(check("ufrag2", true), path(1000), nil)
+	if b.mux.owner(path(1000)) != first {
 		t.Fatal("a path with fresh consent changed hands")
 	}
 	b.clock.add(icelite.ConsentTimeout)
-	b.mux.check(check("ufrag2", true), path(1000))
-	if b.mux.paths[path(1000)] != second {
+	b.mux.check(check("ufrag2", true), path(1000), nil)
+	if b.mux.owner(path(1000)) != second {
 		t.Fatal("a path that was left is not given away")
 	}
 	if _, err := b.Remove("2", 1); err != nil {
 		t.Fatal(err)
 	}
-	if b.mux.paths[path(1000)] != nil || len(b.mux.ufrags) != 1 {
-		t.Errorf("left after removal: %v %v", b.mux.paths, b.mux.ufrags)
+	if b.mux.owner(path(1000)) != nil || len(b.mux.ufrags) != 1 {
+		t.Errorf("left after removal: %v", b.mux.ufrags)
 	}
 }
 
@@ -325,7 +325,7 @@ func TestAtOnce(t *testing.T) {
 		})
 		wg.Go(func() {
 			for port := uint16(1); ctx.Err() == nil; port++ {
-				b.mux.check(check("ufrag"+spec.GetId(), true), path(2000+port%50))
+				b.mux.check(check("ufrag"+spec.GetId(), true), path(2000+port%50), nil)
 			}
 		})
 	}

@@ -29,11 +29,12 @@ func (s *Session) emit(e *mediav1.SessionEvent) {
 
 // SendRTP sends on a leg.
 func (s *Session) SendRTP(leg string, packet []byte, ssrc uint32, index uint64) forward.SendResult {
-	l := s.legs[leg]
-	if l == nil {
-		return forward.NotReady
+	for _, l := range s.senders {
+		if l.name == leg {
+			return l.leg.sendRTP(packet, ssrc, index)
+		}
 	}
-	return l.sendRTP(packet, ssrc, index)
+	return forward.NotReady
 }
 
 // SendRTCP sends on a leg.

@@ -209,7 +209,7 @@ func (w *twins) crash(frames int) {
 			RolloverCounter: uint32(s.Index >> 16), LastSequence: uint32(s.Index & 0xffff), RtcpIndex: s.RTCPIndex})
 	}
 	rtp.Local = socketAddress(old.legs["t"].(*rtpLeg).local())
-	browsers := n.sockets[0].Local()
+	browsers := n.groups[0][0].Local()
 	n.watcher.Close()
 	old.offloads = map[string]*offload{} // it has no time to take them back
 	old.table = forward.New(old, n.random())
@@ -243,7 +243,7 @@ func (n *node) addr(peer string) netip.AddrPort {
 
 func (n *node) local(peer string) netip.AddrPort {
 	if peer[0] == 'b' {
-		return n.sockets[0].Local()
+		return n.groups[0][0].Local()
 	}
 	return n.rtp
 }
@@ -288,9 +288,9 @@ func (n *node) arrive(t *rapid.T, peer string, b []byte, slow bool) []sent {
 func (n *node) read(t *rapid.T) []sent {
 	for _, a := range n.queue {
 		if a.peer[0] == 'b' {
-			n.mux.receive(a.b, icelite.Path{Remote: n.addr(a.peer)})
+			n.mux.receive(a.b, icelite.Path{Remote: n.addr(a.peer)}, nil)
 		} else {
-			n.sessions["1"].legs["t"].(*rtpLeg).receive(a.b, n.addr(a.peer))
+			n.sessions["1"].legs["t"].(*rtpLeg).receive(a.b, n.addr(a.peer), nil)
 		}
 	}
 	n.queue = nil

@@ -11,6 +11,7 @@ import (
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/dtlssrtp"
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/icelite"
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/srtp"
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/udp"
 	mediav1 "github.com/isthmus-gateway/isthmus/proto/gen/isthmus/media/v1"
 )
 
@@ -122,10 +123,10 @@ func sameFingerprints(a, b []dtlssrtp.Fingerprint) bool {
 }
 
 // checked notes an authenticated connectivity check.
-func (l *webrtcLeg) checked(path icelite.Path, ufrag string, useCandidate bool) {
+func (l *webrtcLeg) checked(path icelite.Path, ufrag string, useCandidate bool, out *udp.Batch) {
 	now := l.session.node.now()
-	l.session.mu.Lock()
-	defer l.session.mu.Unlock()
+	l.session.enter(out)
+	defer l.session.leave()
 	if l.closed {
 		l.session.node.mux.forget(l, path)
 		return
@@ -174,7 +175,7 @@ func (l *webrtcLeg) route(bool) (route, string) {
 	case !l.keyed || l.handshake != nil:
 		return route{}, "DTLS handshake in progress"
 	}
-	return route{local: l.session.node.sockets[path.Socket].Local(), remote: path.Remote, srtp: l.transform}, ""
+	return route{local: l.session.node.groups[path.Socket][0].Local(), remote: path.Remote, srtp: l.transform}, ""
 }
 
 // holds says whether the leg sends on a path with fresh consent.
@@ -206,7 +207,7 @@ func (l *webrtcLeg) shake() {
 		if path == nil {
 			return errNoPath
 		}
-		return node.mux.send(b, *path)
+		return node.mux.send(b, *path, nil)
 	}, func(keys srtp.Keys, err error) { l.shaken(attempt, keys, err) })
 	if err != nil {
 		l.fail("dtls", err.Error())

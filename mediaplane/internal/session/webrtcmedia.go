@@ -3,11 +3,12 @@ package session
 import (
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/forward"
 	"github.com/isthmus-gateway/isthmus/mediaplane/internal/icelite"
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/udp"
 )
 
-func (l *webrtcLeg) receiveDTLS(b []byte) {
-	l.session.mu.Lock()
-	defer l.session.mu.Unlock()
+func (l *webrtcLeg) receiveDTLS(b []byte, out *udp.Batch) {
+	l.session.enter(out)
+	defer l.session.leave()
 	if !l.plan.client {
 		l.shake()
 	}
@@ -26,10 +27,10 @@ func (l *webrtcLeg) receiveDTLS(b []byte) {
 	l.handshake.Push(b)
 }
 
-func (l *webrtcLeg) receiveRTP(b []byte, path icelite.Path) {
+func (l *webrtcLeg) receiveRTP(b []byte, path icelite.Path, out *udp.Batch) {
 	s := l.session
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.enter(out)
+	defer s.leave()
 	if l.closed || l.transform == nil {
 		s.node.metrics.drop(dropNoKeys)
 		return
@@ -43,10 +44,10 @@ func (l *webrtcLeg) receiveRTP(b []byte, path icelite.Path) {
 	s.receive(l.name, plain)
 }
 
-func (l *webrtcLeg) receiveRTCP(b []byte) {
+func (l *webrtcLeg) receiveRTCP(b []byte, out *udp.Batch) {
 	s := l.session
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.enter(out)
+	defer s.leave()
 	if l.closed || l.transform == nil {
 		s.node.metrics.drop(dropNoKeys)
 		return
@@ -81,7 +82,7 @@ func (l *webrtcLeg) sendRTP(packet []byte, ssrc uint32, index uint64) forward.Se
 		s.node.metrics.drop(dropDuplicate)
 		return forward.Dropped
 	}
-	if err := s.node.mux.send(protected, *path); err != nil {
+	if err := s.node.mux.send(protected, *path, s.out); err != nil {
 		s.node.metrics.drop(dropSend)
 		return forward.Dropped
 	}
@@ -98,5 +99,5 @@ func (l *webrtcLeg) sendRTCP(packet []byte) {
 	if err != nil {
 		return
 	}
-	_ = l.session.node.mux.send(protected, *path)
+	_ = l.session.node.mux.send(protected, *path, l.session.out)
 }

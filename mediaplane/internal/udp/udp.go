@@ -1,237 +1,35 @@
-// Package udp is the media plane's view of UDP: sockets with a read loop each,
-// the demultiplexing rule of the shared browser port, and the range of port
-// pairs for legs toward the operator's network.
+// Package udp is the media plane's view of UDP: sockets, the loops that read many
+// of them, the demultiplexing rule of the shared browser port, and the range of
+// port pairs for legs toward the operator's network.
 //
-// It knows nothing of sessions. Handlers run on the read loop of the socket and
-// must not keep the packet after they return.
+// It knows nothing of sessions. A Loop reads its sockets in few system calls and
+// calls their handlers; what handlers send through their Batch leaves in few
+// system calls too. Nothing of this allocates memory for a packet.
+//
+//	socket ─┐                     ┌─ Batch ─ sendmmsg ─▶ shared socket
+//	socket ─┼─ epoll ─▶ Loop ─▶ handler
+//	socket ─┘                     └────────── sendto ──▶ socket of one leg
+//
+// A socket is read by one loop, so that its packets stay in order.
 package udp
 
 import (
-	"errors"
-	"fmt"
-	"net"
 	"net/netip"
-	"sync"
 )
 
-// MaxPacket is the size in bytes of the largest datagram that a Socket hands
-// on. Larger ones are reported as oversize and dropped: no RTP sender that
-// respects a path MTU makes them.
+// MaxPacket is the size in bytes of the largest datagram that is handed on.
+// Larger ones are reported as oversize and dropped: no RTP sender that respects
+// a path MTU makes them.
 const MaxPacket = 2048
 
-// Handler receives one datagram. b is valid until it returns.
-type Handler func(b []byte, from netip.AddrPort)
+// Handler receives one datagram. b is valid until it returns; what it sends
+// through out leaves when the loop has handled what it had read, at the latest.
+// It must not close the socket's loop.
+type Handler func(b []byte, from netip.AddrPort, out *Batch)
 
-// Socket is one bound UDP socket.
-type Socket struct {
-	conn  *net.UDPConn
-	local netip.AddrPort
-}
-
-// Listen binds addr; port 0 lets the kernel choose. bufferBytes sizes the
-// kernel's receive and send buffers (0 keeps the system's default; the kernel
-// silently limits it to net.core.rmem_max).
-func Listen(addr netip.AddrPort, bufferBytes int) (*Socket, error) {
-	network := "udp6"
-	if addr.Addr().Unmap().Is4() {
-		network = "udp4"
-		addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
-	}
-	conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
-	if err != nil {
-		return nil, fmt.Errorf("bind UDP %s: %w", addr, err)
-	}
-	if bufferBytes > 0 {
-		// Best effort: an unprivileged process may not raise the limit.
-		_ = conn.SetReadBuffer(bufferBytes)
-		_ = conn.SetWriteBuffer(bufferBytes)
-	}
-	bound := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	return &Socket{conn: conn, local: netip.AddrPortFrom(bound.Addr().Unmap(), bound.Port())}, nil
-}
-
-// Local is the bound address with the port that the kernel chose.
-func (s *Socket) Local() netip.AddrPort { return s.local }
-
-// Serve reads until Close and calls handle for every datagram, and oversize for
-// every datagram longer than MaxPacket.
-func (s *Socket) Serve(handle Handler, oversize func()) {
-	buf := make([]byte, MaxPacket+1)
-	for {
-		n, from, err := s.conn.ReadFromUDPAddrPort(buf)
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			// Anything else is about one datagram (an ICMP error, a
-			// signal), not about the socket.
-			continue
-		}
-		if n > MaxPacket {
-			oversize()
-			continue
-		}
-		handle(buf[:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port()))
-	}
-}
-
-// Send writes one datagram.
-func (s *Socket) Send(b []byte, to netip.AddrPort) error {
-	_, err := s.conn.WriteToUDPAddrPort(b, to)
-	return err
-}
-
-// Close ends Serve.
-func (s *Socket) Close() error { return s.conn.Close() }
-
-// ErrExhausted says that no port pair of the range is free.
-var ErrExhausted = errors.New("no free RTP port pair in the configured range")
-
-// ErrPortTaken says that the wanted port pair is in use.
-var ErrPortTaken = errors.New("RTP port pair is in use")
-
-// ErrPortRange says that the wanted port is none of the range.
-var ErrPortRange = errors.New("not an even port of the configured range")
-
-// Pair is an RTP port and the RTCP port after it (RFC 3550 section 11).
-type Pair struct {
-	RTP, RTCP *Socket
-	ports     *Ports
-	slot      slot
-	once      sync.Once
-}
-
-// Close closes both sockets and gives the ports back.
-func (p *Pair) Close() {
-	p.once.Do(func() {
-		_ = p.RTP.Close()
-		_ = p.RTCP.Close()
-		p.ports.release(p.slot)
-	})
-}
-
-type slot struct {
-	addr netip.Addr
-	port uint16
-}
-
-// Ports hands out port pairs of one range on one or more addresses. A port that
-// was given back is reused last, so that late packets of an ended call do not
-// meet a new one.
-type Ports struct {
-	min, max uint16
-	addrs    int
-	buffer   int
-
-	mu   sync.Mutex
-	used map[slot]struct{}
-	next map[netip.Addr]uint16
-}
-
-// NewPorts makes a range of the even ports from min to max-1 on each of addrs.
-func NewPorts(addrs []netip.Addr, min, max uint16, bufferBytes int) *Ports {
-	if min%2 == 1 {
-		min++
-	}
-	return &Ports{
-		min: min, max: max, addrs: len(addrs), buffer: bufferBytes,
-		used: map[slot]struct{}{}, next: map[netip.Addr]uint16{},
-	}
-}
-
-func (p *Ports) pairs() int {
-	if int(p.max)-int(p.min) < 1 {
-		return 0
-	}
-	return (int(p.max) - int(p.min) + 1) / 2
-}
-
-// Free is how many ports are left, two for each pair.
-func (p *Ports) Free() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return 2 * (p.addrs*p.pairs() - len(p.used))
-}
-
-// Open binds a pair on addr. Port 0 takes the next free one; another port must
-// be even and in the range. It answers ErrExhausted, ErrPortTaken or ErrPortRange.
-func (p *Ports) Open(addr netip.Addr, port uint16) (*Pair, error) {
-	if port != 0 {
-		if port < p.min || port >= p.max || port%2 == 1 {
-			return nil, fmt.Errorf("port %d: %w (%d-%d)", port, ErrPortRange, p.min, p.max)
-		}
-		s := slot{addr, port}
-		if !p.take(s) {
-			return nil, fmt.Errorf("port %d on %s: %w", port, addr, ErrPortTaken)
-		}
-		pair, err := p.bind(s)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrPortTaken, err)
-		}
-		return pair, nil
-	}
-	var last error
-	for range p.pairs() {
-		s, ok := p.takeNext(addr)
-		if !ok {
-			break
-		}
-		pair, err := p.bind(s)
-		if err == nil {
-			return pair, nil
-		}
-		// Another process sits on this port: go on with the next.
-		last = err
-	}
-	return nil, errors.Join(ErrExhausted, last)
-}
-
-func (p *Ports) bind(s slot) (*Pair, error) {
-	rtp, err := Listen(netip.AddrPortFrom(s.addr, s.port), p.buffer)
-	if err != nil {
-		p.release(s)
-		return nil, err
-	}
-	rtcp, err := Listen(netip.AddrPortFrom(s.addr, s.port+1), 0)
-	if err != nil {
-		_ = rtp.Close()
-		p.release(s)
-		return nil, err
-	}
-	return &Pair{RTP: rtp, RTCP: rtcp, ports: p, slot: s}, nil
-}
-
-func (p *Ports) take(s slot) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, taken := p.used[s]; taken {
-		return false
-	}
-	p.used[s] = struct{}{}
-	return true
-}
-
-func (p *Ports) takeNext(addr netip.Addr) (slot, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	port := p.next[addr]
-	for range p.pairs() {
-		if port < p.min || port >= p.max {
-			port = p.min
-		}
-		s := slot{addr, port}
-		port += 2
-		if _, taken := p.used[s]; !taken {
-			p.used[s] = struct{}{}
-			p.next[addr] = port
-			return s, true
-		}
-	}
-	return slot{}, false
-}
-
-func (p *Ports) release(s slot) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.used, s)
+// Receiver is what a socket that a loop reads is for.
+type Receiver struct {
+	Handle Handler
+	// Oversize is called for each datagram longer than MaxPacket.
+	Oversize func()
 }

@@ -2,9 +2,14 @@ package udp
 
 import (
 	"errors"
+	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -103,39 +108,260 @@ func TestPortsOfOthers(t *testing.T) {
 	}
 }
 
-func TestServe(t *testing.T) {
-	s, err := Listen(netip.AddrPortFrom(loopback, 0), 1<<16)
+// loop runs a loop until the test ends.
+func loop(t *testing.T, index int, failed func(int)) *Loop {
+	t.Helper()
+	l, err := NewLoop(index, failed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, over, done := make(chan int, 4), make(chan struct{}, 4), make(chan struct{})
-	go func() {
-		defer close(done)
-		s.Serve(func(b []byte, from netip.AddrPort) {
-			got <- len(b)
-			_ = s.Send(b[:1], from)
-		}, func() { over <- struct{}{} })
-	}()
-	c, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(s.Local()))
+	done := make(chan error, 1)
+	go func() { done <- l.Run() }()
+	t.Cleanup(func() {
+		if err := errors.Join(l.Close(), l.Close(), <-done); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+func dial(t *testing.T, to netip.AddrPort) *net.UDPConn {
+	t.Helper()
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = c.Close() }()
-	for _, n := range []int{MaxPacket + 1, MaxPacket, 1} {
-		if _, err := c.Write(make([]byte, n)); err != nil {
+	t.Cleanup(func() { _ = c.Close() })
+	if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// A loop hands on what arrives at each of its sockets, in order, and what
+// handlers send leaves: through the socket of one leg and through a shared one.
+func TestLoop(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1", "::1"} {
+		for _, shared := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s shared %v", addr, shared), func(t *testing.T) {
+				l := loop(t, 0, func(n int) { t.Errorf("%d datagrams failed", n) })
+				at := netip.AddrPortFrom(netip.MustParseAddr(addr), 0)
+				group, err := ListenGroup(at, 1<<16, 1)
+				if !shared {
+					group[0], err = Listen(at, 1<<16)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				s := group[0]
+				over := make(chan struct{}, 4)
+				err = l.Add(s, Receiver{
+					Handle: func(b []byte, from netip.AddrPort, out *Batch) {
+						if err := out.Send(s, b, from); err != nil {
+							t.Error(err)
+						}
+					},
+					Oversize: func() { over <- struct{}{} },
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				c := dial(t, s.Local())
+				sizes := []int{MaxPacket + 1, MaxPacket, 1}
+				for i := range 60 { // fit the smallest buffer
+					sizes = append(sizes, 2+i)
+				}
+				for _, n := range sizes {
+					if _, err := c.Write(make([]byte, n)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				<-over
+				buf := make([]byte, MaxPacket+1)
+				for _, want := range sizes[1:] {
+					if n, err := c.Read(buf); err != nil || n != want {
+						t.Fatalf("answer of %d bytes %v, want %d", n, err, want)
+					}
+				}
+				if err := errors.Join(s.Close(), s.Close()); err != nil || l.Len() != 0 {
+					t.Errorf("%v, %d sockets left", err, l.Len())
+				}
+			})
+		}
+	}
+}
+
+// Sockets of a group share a port, which nobody else can have, and every remote
+// address keeps to one of them.
+func TestGroup(t *testing.T) {
+	group, err := ListenGroup(netip.AddrPortFrom(loopback, 0), 0, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ListenGroup(group[0].Local(), 0, 3); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("the port again: %v", err)
+	}
+	var mu sync.Mutex
+	seen := map[netip.AddrPort]map[int]bool{}
+	got := make(chan struct{}, 1000)
+	for i, s := range group {
+		if s.Local() != group[0].Local() {
+			t.Errorf("%s in the group of %s", s.Local(), group[0].Local())
+		}
+		err := loop(t, i, nil).Add(s, Receiver{Handle: func(_ []byte, from netip.AddrPort, out *Batch) {
+			if out.Pick(group) != s {
+				t.Error("a loop sends through the socket of another")
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if seen[from] == nil {
+				seen[from] = map[int]bool{}
+			}
+			seen[from][i] = true
+			got <- struct{}{}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = s.Close() }()
+	}
+	used := map[int]bool{}
+	for range 32 {
+		c := dial(t, group[0].Local())
+		for range 5 {
+			if _, err := c.Write([]byte{1}); err != nil {
+				t.Fatal(err)
+			}
+			<-got
+		}
+		mu.Lock()
+		sockets := maps.Clone(seen[c.LocalAddr().(*net.UDPAddr).AddrPort()])
+		mu.Unlock()
+		if len(sockets) != 1 {
+			t.Errorf("packets of one address came to sockets %v", sockets)
+		}
+		for i := range sockets {
+			used[i] = true
+		}
+	}
+	if len(used) < 2 {
+		t.Errorf("of 3 sockets only %v were used", used)
+	}
+}
+
+// What cannot be sent is counted, and holds up nothing else.
+func TestBatchFailures(t *testing.T) {
+	failed := 0
+	out := &Batch{failed: func(n int) { failed += n }}
+	group, err := ListenGroup(netip.AddrPortFrom(loopback, 0), 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := group[0]
+	defer func() { _ = s.Close() }()
+	r, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	good := r.LocalAddr().(*net.UDPAddr).AddrPort()
+	if err := out.Send(s, []byte{1}, netip.MustParseAddrPort("[::1]:9")); err == nil {
+		t.Error("an IPv6 address through an IPv4 socket")
+	}
+	for range batchSize + 10 {
+		// Port 0 is nowhere.
+		if err := errors.Join(out.Send(s, []byte{1}, good), out.Send(s, []byte{1}, netip.AddrPortFrom(good.Addr(), 0))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	<-over
-	if n := <-got; n != MaxPacket {
-		t.Errorf("got %d bytes, want %d", n, MaxPacket)
+	out.Flush()
+	out.Flush()
+	if failed != batchSize+10 {
+		t.Errorf("%d failures counted, want %d", failed, batchSize+10)
 	}
-	if n := <-got; n != 1 {
-		t.Errorf("got %d bytes, want 1", n)
+	if err := r.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
 	}
-	if n, err := c.Read(make([]byte, 10)); err != nil || n != 1 {
-		t.Errorf("answer %d %v", n, err)
+	for range batchSize + 10 {
+		if _, err := r.Read(make([]byte, 10)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	_ = s.Close()
-	<-done
+}
+
+// Sockets come and go while others are read.
+func TestLoopChurn(t *testing.T) {
+	l := loop(t, 0, nil)
+	ports := NewPorts([]netip.Addr{loopback}, 33100, 33299, 0)
+	for range 30 {
+		var list []*Pair
+		got := make(chan uint16, 10)
+		for range 10 {
+			p, err := ports.Open(loopback, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, p)
+			port := p.RTP.Local().Port()
+			if err := errors.Join(l.Add(p.RTP, Receiver{Handle: func([]byte, netip.AddrPort, *Batch) { got <- port }}), l.Add(p.RTCP, Receiver{})); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, p := range list {
+			if _, err := dial(t, p.RTP.Local()).Write([]byte{1}); err != nil {
+				t.Fatal(err)
+			}
+			if port := <-got; port != p.RTP.Local().Port() {
+				t.Errorf("round %d: port %d, want %d", i, port, p.RTP.Local().Port())
+			}
+			p.Close()
+		}
+	}
+	if l.Len() != 0 || ports.Free() != 200 {
+		t.Errorf("%d sockets and %d ports left", l.Len(), ports.Free())
+	}
+}
+
+// Reading and sending a datagram allocates nothing.
+func BenchmarkLoop(b *testing.B) {
+	for _, shared := range []bool{false, true} {
+		b.Run(fmt.Sprintf("shared %v", shared), func(b *testing.B) {
+			l, err := NewLoop(0, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			group, err := ListenGroup(netip.AddrPortFrom(loopback, 0), 1<<20, 1)
+			if !shared {
+				group[0], err = Listen(netip.AddrPortFrom(loopback, 0), 1<<20)
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			s := group[0]
+			defer func() {
+				_ = s.Close()
+				close(l.done) // nobody runs it
+				_ = l.Close()
+			}()
+			nowhere, err := Listen(netip.AddrPortFrom(loopback, 0), 0)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() { _ = nowhere.Close() }()
+			if err := l.Add(s, Receiver{Handle: func(p []byte, _ netip.AddrPort, out *Batch) { _ = out.Send(s, p, nowhere.Local()) }}); err != nil {
+				b.Fatal(err)
+			}
+			packet := make([]byte, 172)
+			b.ReportAllocs()
+			for i := range b.N {
+				if err := nowhere.Send(packet, s.Local()); err != nil {
+					b.Fatal(err)
+				}
+				if !shared || i%32 == 31 {
+					l.read(s)
+					l.out.Flush()
+				}
+			}
+		})
+	}
 }

@@ -52,6 +52,7 @@ type RTPConfig struct {
 type LimitsConfig struct {
 	Sessions     int `yaml:"sessions" help:"Sessions that the node may have."`
 	WatchBuffer  int `yaml:"watch_buffer" help:"Events held for a watcher before it is disconnected as too slow."`
+	Loops        int `yaml:"loops" help:"Threads that read packets in user space. 0: one for each processor."`
 	SocketBuffer int `yaml:"socket_buffer" help:"Kernel buffer of the shared sockets in bytes; telco sockets get an eighth. The kernel's own limit applies."`
 }
 
@@ -116,6 +117,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("limits.sessions: %d, must be 1 to 1000000", c.Limits.Sessions)
 	case c.Limits.WatchBuffer < 16 || c.Limits.WatchBuffer > 1<<20:
 		return fmt.Errorf("limits.watch_buffer: %d, must be 16 to %d", c.Limits.WatchBuffer, 1<<20)
+	case c.Limits.Loops < 0 || c.Limits.Loops > 1024:
+		return fmt.Errorf("limits.loops: %d, must be 0 to 1024", c.Limits.Loops)
 	case c.Limits.SocketBuffer < 0 || c.Limits.SocketBuffer > 1<<30:
 		return fmt.Errorf("limits.socket_buffer: %d, must be 0 to %d", c.Limits.SocketBuffer, 1<<30)
 	}

@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"runtime"
 	"time"
 
 	"connectrpc.com/connect"
@@ -153,7 +154,12 @@ func sessions(cfg Config, engine fastpath.Engine, metrics *session.Metrics, log 
 	if err != nil {
 		return nil, err
 	}
+	loops := cfg.Limits.Loops
+	if loops == 0 {
+		loops = runtime.GOMAXPROCS(0)
+	}
 	m, err := session.New(session.Config{
+		Loops:  loops,
 		WebRTC: webrtc, WebRTCAdvertise: webrtcTold, RTP: rtp, RTPAdvertise: rtpTold,
 		PortMin: cfg.RTP.PortMin, PortMax: cfg.RTP.PortMax, SocketBuffer: cfg.Limits.SocketBuffer,
 		MaxSessions: cfg.Limits.Sessions, WatchBuffer: cfg.Limits.WatchBuffer,

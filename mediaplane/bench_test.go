@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -320,6 +321,53 @@ func (r *remote) sent() (packets uint64) {
 		}
 	}
 	return packets
+}
+
+// BenchmarkSessions programs 20,000 sessions into one node: how long ApplySession
+// takes, at first and when the node is nearly full, and what a session costs.
+func BenchmarkSessions(b *testing.B) {
+	const count, part = 20_000, 2_000
+	// A telco leg takes two descriptors. Where the limit has no room for all,
+	// the rest of the sessions join two browsers.
+	limit := unix.Rlimit{Cur: 2*count + 1024, Max: 2*count + 1024}
+	if unix.Setrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			b.Fatal(err)
+		}
+	}
+	telco := min(count, int(limit.Cur-1024)/2)
+	for range b.N {
+		node := startRemote(b, "16384-65533")
+		identity := newIdentity(b).proto
+		browser, far := &mediav1.SocketAddress{Ip: "127.0.0.1"}, &mediav1.SocketAddress{Ip: "127.0.0.1", Port: 9}
+		before := node.memory()
+		took := make([]time.Duration, 0, count)
+		for i := range count {
+			browser.Port = uint32(1024 + i)
+			spec := benchSpec(i, benchSuites[0], identity, browser, far)
+			if i%count*telco/count == (i+1)%count*telco/count && telco < count {
+				spec.Legs[1] = benchSpec(count+i, benchSuites[0], identity, far, far).Legs[0]
+				spec.Legs[1].Id = "core"
+			}
+			begin := time.Now()
+			if _, err := node.client.ApplySession(context.Background(), connect.NewRequest(&mediav1.ApplySessionRequest{Spec: spec})); err != nil {
+				b.Fatalf("session %d: %v", i, err)
+			}
+			took = append(took, time.Since(begin))
+		}
+		p99 := func(list []time.Duration) float64 {
+			list = slices.Sorted(slices.Values(list))
+			return float64(list[len(list)*99/100].Microseconds()) / 1000
+		}
+		b.ReportMetric(float64(telco), "telco-sessions")
+		b.ReportMetric(p99(took[:part]), "apply-p99_ms-first-2000")
+		b.ReportMetric(p99(took[count-part:]), "apply-p99_ms-last-2000")
+		b.ReportMetric((node.memory()-before)/count/1024, "KiB/session")
+		cpu := node.cpu()
+		time.Sleep(2 * time.Second)
+		b.ReportMetric(100*(node.cpu()-cpu).Seconds()/2, "%cpu-idle")
+		b.ReportMetric(0, "ns/op")
+	}
 }
 
 func socketOf(c *net.UDPConn) *mediav1.SocketAddress {

@@ -159,7 +159,7 @@ func sessions(cfg Config, engine fastpath.Engine, metrics *session.Metrics, log 
 		loops = runtime.GOMAXPROCS(0)
 	}
 	m, err := session.New(session.Config{
-		Loops:  loops,
+		Loops: loops, MaxPairs: pairsAllowed(cfg, log),
 		WebRTC: webrtc, WebRTCAdvertise: webrtcTold, RTP: rtp, RTPAdvertise: rtpTold,
 		PortMin: cfg.RTP.PortMin, PortMax: cfg.RTP.PortMax, SocketBuffer: cfg.Limits.SocketBuffer,
 		MaxSessions: cfg.Limits.Sessions, WatchBuffer: cfg.Limits.WatchBuffer,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"net"
+	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -552,7 +553,7 @@ func TestNewAssociation(t *testing.T) {
 func TestNothingIsLeft(t *testing.T) {
 	n := start(t, nil)
 	id := newIdentity(t)
-	before := runtime.NumGoroutine()
+	before, files, heap := runtime.NumGoroutine(), descriptors(t), heapInUse()
 	for i := range 100 {
 		spec := baseSpec("s", id, server)
 		spec.Generation = uint64(i + 1)
@@ -577,4 +578,24 @@ func TestNothingIsLeft(t *testing.T) {
 		t.Error("the sessions metric is not 0")
 	}
 	eventually(t, "goroutines gone", func() bool { return runtime.NumGoroutine() <= before+2 })
+	_ = c.far.conn.Close()
+	eventually(t, "sockets closed", func() bool { return descriptors(t) <= files })
+	// A session is more than 100 kB in user space; the browser leaves a little.
+	eventually(t, "memory given back", func() bool { return heapInUse() < heap+4<<20 })
+}
+
+// descriptors of this process that are open; 0 where that cannot be told.
+func descriptors(t *testing.T) int {
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Log(err)
+	}
+	return len(list)
+}
+
+func heapInUse() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapInuse
 }

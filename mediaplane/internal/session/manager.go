@@ -34,7 +34,7 @@ import (
 // Errors of a Manager, beside *FieldError and *StaleError.
 var (
 	ErrDraining = errors.New("the node is draining and takes no new session")
-	ErrFull     = errors.New("the node has as many sessions as it may have")
+	ErrFull     = errors.New("the node has as many sessions as it may have (limits.sessions)")
 	ErrPorts    = errors.New("no RTP ports for the session")
 )
 
@@ -57,6 +57,8 @@ type Config struct {
 	RTPAdvertise []netip.Addr
 	PortMin      uint16
 	PortMax      uint16
+	// MaxPairs bounds the port pairs that are open at once; 0 is no bound.
+	MaxPairs     int
 	SocketBuffer int
 	// Loops read sockets, each on one processor at a time; at least 1.
 	Loops int
@@ -107,7 +109,7 @@ type Manager struct {
 func New(cfg Config) (*Manager, error) {
 	m := &Manager{
 		config: cfg, log: cfg.Logger, metrics: cfg.Metrics, now: time.Now, mono: monotonic, random: unpredictable,
-		ports: udp.NewPorts(cfg.RTP, cfg.PortMin, cfg.PortMax, cfg.SocketBuffer/8),
+		ports: udp.NewPorts(cfg.RTP, cfg.PortMin, cfg.PortMax, cfg.MaxPairs, cfg.SocketBuffer/8),
 		hub:   newHub(cfg.WatchBuffer), sessions: map[string]*Session{},
 	}
 	if err := m.bind(); err != nil {

@@ -5,10 +5,14 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"syscall"
 )
 
 // ErrExhausted says that no port pair of the range is free.
 var ErrExhausted = errors.New("no free RTP port pair in the configured range")
+
+// ErrDescriptors says that the process may not have more sockets.
+var ErrDescriptors = errors.New("no file descriptors left for RTP ports")
 
 // ErrPortTaken says that the wanted port pair is in use.
 var ErrPortTaken = errors.New("RTP port pair is in use")
@@ -45,21 +49,28 @@ type Ports struct {
 	min, max uint16
 	addrs    int
 	buffer   int
+	most     int // pairs at once
 
 	mu   sync.Mutex
 	used map[slot]struct{}
 	next map[netip.Addr]uint16
 }
 
-// NewPorts makes a range of the even ports from min to max-1 on each of addrs.
-func NewPorts(addrs []netip.Addr, min, max uint16, bufferBytes int) *Ports {
+// NewPorts makes a range of the even ports from min to max-1 on each of addrs. Of
+// its pairs at most most are open at once, for each takes two file descriptors; 0
+// is no limit.
+func NewPorts(addrs []netip.Addr, min, max uint16, most, bufferBytes int) *Ports {
 	if min%2 == 1 {
 		min++
 	}
-	return &Ports{
-		min: min, max: max, addrs: len(addrs), buffer: bufferBytes,
+	p := &Ports{
+		min: min, max: max, addrs: len(addrs), buffer: bufferBytes, most: most,
 		used: map[slot]struct{}{}, next: map[netip.Addr]uint16{},
 	}
+	if most == 0 {
+		p.most = p.addrs * p.pairs()
+	}
+	return p
 }
 
 func (p *Ports) pairs() int {
@@ -73,35 +84,39 @@ func (p *Ports) pairs() int {
 func (p *Ports) Free() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return 2 * (p.addrs*p.pairs() - len(p.used))
+	return 2 * max(0, min(p.most, p.addrs*p.pairs())-len(p.used))
 }
 
 // Open binds a pair on addr. Port 0 takes the next free one; another port must
-// be even and in the range. It answers ErrExhausted, ErrPortTaken or ErrPortRange.
+// be even and in the range. It answers ErrExhausted, ErrDescriptors, ErrPortTaken
+// or ErrPortRange.
 func (p *Ports) Open(addr netip.Addr, port uint16) (*Pair, error) {
 	if port != 0 {
 		if port < p.min || port >= p.max || port%2 == 1 {
 			return nil, fmt.Errorf("port %d: %w (%d-%d)", port, ErrPortRange, p.min, p.max)
 		}
 		s := slot{addr, port}
-		if !p.take(s) {
-			return nil, fmt.Errorf("port %d on %s: %w", port, addr, ErrPortTaken)
+		if err := p.take(s); err != nil {
+			return nil, fmt.Errorf("port %d on %s: %w", port, addr, err)
 		}
 		pair, err := p.bind(s)
-		if err != nil {
+		switch {
+		case errors.Is(err, ErrDescriptors):
+			return nil, err
+		case err != nil:
 			return nil, fmt.Errorf("%w: %w", ErrPortTaken, err)
 		}
 		return pair, nil
 	}
 	var last error
 	for range p.pairs() {
-		s, ok := p.takeNext(addr)
-		if !ok {
-			break
+		s, err := p.takeNext(addr)
+		if err != nil {
+			return nil, errors.Join(err, last)
 		}
 		pair, err := p.bind(s)
-		if err == nil {
-			return pair, nil
+		if err == nil || errors.Is(err, ErrDescriptors) {
+			return pair, err
 		}
 		// Another process sits on this port: go on with the next.
 		last = err
@@ -113,30 +128,52 @@ func (p *Ports) bind(s slot) (*Pair, error) {
 	rtp, err := Listen(netip.AddrPortFrom(s.addr, s.port), p.buffer)
 	if err != nil {
 		p.release(s)
-		return nil, err
+		return nil, exhausted(err)
 	}
 	rtcp, err := Listen(netip.AddrPortFrom(s.addr, s.port+1), 0)
 	if err != nil {
 		_ = rtp.Close()
 		p.release(s)
-		return nil, err
+		return nil, exhausted(err)
 	}
 	return &Pair{RTP: rtp, RTCP: rtcp, ports: p, slot: s}, nil
 }
 
-func (p *Ports) take(s slot) bool {
+// exhausted tells errors that would meet every port apart from those of one.
+func exhausted(err error) error {
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM) {
+		return fmt.Errorf("%w: %w", ErrDescriptors, err)
+	}
+	return err
+}
+
+func (p *Ports) take(s slot) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, taken := p.used[s]; taken {
-		return false
+		return ErrPortTaken
+	}
+	if len(p.used) >= p.most {
+		return p.full()
 	}
 	p.used[s] = struct{}{}
-	return true
+	return nil
 }
 
-func (p *Ports) takeNext(addr netip.Addr) (slot, bool) {
+// full says what ran out.
+func (p *Ports) full() error {
+	if p.most < p.addrs*p.pairs() {
+		return fmt.Errorf("%w: %d pairs are open", ErrDescriptors, len(p.used))
+	}
+	return ErrExhausted
+}
+
+func (p *Ports) takeNext(addr netip.Addr) (slot, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(p.used) >= p.most {
+		return slot{}, p.full()
+	}
 	port := p.next[addr]
 	for range p.pairs() {
 		if port < p.min || port >= p.max {
@@ -147,10 +184,10 @@ func (p *Ports) takeNext(addr netip.Addr) (slot, bool) {
 		if _, taken := p.used[s]; !taken {
 			p.used[s] = struct{}{}
 			p.next[addr] = port
-			return s, true
+			return s, nil
 		}
 	}
-	return slot{}, false
+	return slot{}, ErrExhausted
 }
 
 func (p *Ports) release(s slot) {

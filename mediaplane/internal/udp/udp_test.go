@@ -40,7 +40,7 @@ func TestClassify(t *testing.T) {
 }
 
 func TestPorts(t *testing.T) {
-	ports := NewPorts([]netip.Addr{loopback}, 33001, 33008, 0) // pairs at 33002, 33004, 33006
+	ports := NewPorts([]netip.Addr{loopback}, 33001, 33008, 0, 0) // pairs at 33002, 33004, 33006
 	if ports.Free() != 6 {
 		t.Fatalf("%d free ports, want 6", ports.Free())
 	}
@@ -84,6 +84,51 @@ func TestPorts(t *testing.T) {
 	}
 }
 
+// What runs out is named: ports of the range, or descriptors of the process.
+func TestPortsRunOut(t *testing.T) {
+	ports := NewPorts([]netip.Addr{loopback}, 33300, 33399, 2, 0)
+	if ports.Free() != 4 {
+		t.Errorf("%d free ports, want 4: descriptors allow no more", ports.Free())
+	}
+	var open []*Pair
+	for range 2 {
+		p, err := ports.Open(loopback, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, p)
+	}
+	for _, port := range []uint16{0, 33350} {
+		if _, err := ports.Open(loopback, port); !errors.Is(err, ErrDescriptors) {
+			t.Errorf("port %d with no descriptors left: %v", port, err)
+		}
+	}
+	for _, p := range open {
+		p.Close()
+	}
+	if ports.Free() != 4 {
+		t.Errorf("%d free ports, want 4", ports.Free())
+	}
+
+	// The process itself may have no more.
+	var old syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	few := old
+	few.Cur = 3
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	_, err := ports.Open(loopback, 0)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(err, ErrDescriptors) || ports.Free() != 4 {
+		t.Errorf("without descriptors: %v, %d free ports", err, ports.Free())
+	}
+}
+
 // Ports on which another process sits are passed over, and are not lost.
 func TestPortsOfOthers(t *testing.T) {
 	other, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 33021})
@@ -91,7 +136,7 @@ func TestPortsOfOthers(t *testing.T) {
 		t.Fatalf("port 33021: %v", err)
 	}
 	defer func() { _ = other.Close() }()
-	ports := NewPorts([]netip.Addr{loopback}, 33020, 33023, 0)
+	ports := NewPorts([]netip.Addr{loopback}, 33020, 33023, 0, 0)
 	p, err := ports.Open(loopback, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -292,7 +337,7 @@ func TestBatchFailures(t *testing.T) {
 // Sockets come and go while others are read.
 func TestLoopChurn(t *testing.T) {
 	l := loop(t, 0, nil)
-	ports := NewPorts([]netip.Addr{loopback}, 33100, 33299, 0)
+	ports := NewPorts([]netip.Addr{loopback}, 33100, 33299, 0, 0)
 	for range 30 {
 		var list []*Pair
 		got := make(chan uint16, 10)

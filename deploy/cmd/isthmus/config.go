@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
@@ -32,6 +33,8 @@ type Config struct {
 
 	// fromURLs: the listeners of the control plane are those of the URLs.
 	fromURLs bool
+	// freshSecret of the two planes is not in its file yet.
+	freshSecret string
 }
 
 // Parts can be switched off one by one, to be replaced by the real thing.
@@ -92,7 +95,7 @@ func (c *Config) wire() {
 		control.Store.DSN = filepath.Join(c.DataDir, "isthmus.db")
 	}
 	if control.Nodes.SharedSecret == "" && control.Nodes.Certificate == "" && c.Parts.MediaNode {
-		control.Nodes.SharedSecret = randomSecret()
+		control.Nodes.SharedSecret = c.planesSecret()
 	}
 	if c.Parts.MediaNode {
 		if c.Media.RPC.SharedSecret == "" {
@@ -191,6 +194,11 @@ func (c *Config) prepare() error {
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
+	if c.freshSecret != "" {
+		if err := os.WriteFile(c.file(secretFile), []byte(c.freshSecret+"\n"), 0o600); err != nil {
+			return fmt.Errorf("data_dir: %w", err)
+		}
+	}
 	return localCA(c.DataDir)
 }
 
@@ -221,6 +229,18 @@ func suffixed(origins []string, suffix string) []string {
 		out[i] = strings.TrimSuffix(o, "/") + suffix
 	}
 	return out
+}
+
+// secretFile keeps the secret of the two planes, for commands that talk to them.
+const secretFile = "planes.secret"
+
+// planesSecret is the secret of the two planes when none is configured.
+func (c *Config) planesSecret() string {
+	if b, err := os.ReadFile(c.file(secretFile)); err == nil && len(bytes.TrimSpace(b)) >= 16 {
+		return string(bytes.TrimSpace(b))
+	}
+	c.freshSecret = randomSecret()
+	return c.freshSecret
 }
 
 func randomSecret() string {

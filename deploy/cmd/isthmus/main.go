@@ -18,6 +18,7 @@ type cli struct {
 	Run     runCmd     `cmd:"" default:"withargs" help:"Start the gateway (the default)."`
 	Token   tokenCmd   `cmd:"" help:"Print an access token of the demo OAuth server."`
 	Account accountCmd `cmd:"" help:"Provision the SIP accounts of numbers that register with one each."`
+	Node    nodeCmd    `cmd:"" help:"Look into the media node of the running gateway."`
 	Config  configCmd  `cmd:"" help:"Show the configuration."`
 	SIP     sipCmd     `cmd:"" name:"sip" help:"Look at the SIP side."`
 	Version versionCmd `cmd:"" help:"Print the version."`

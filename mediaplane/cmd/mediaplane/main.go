@@ -19,6 +19,7 @@ type config struct {
 
 // flags beside those that every program has.
 type flags struct {
+	Streams bool `help:"Print the streams of the running node, with what forwards each and why, and exit."`
 	Release bool `help:"Take away the flows and programs that the node has left in the kernel, and exit. The node must not run."`
 }
 
@@ -32,7 +33,10 @@ func main() {
 		Config:      c,
 		Flags:       f,
 		Run: func(p boot.Process) error {
-			if f.Release {
+			switch {
+			case f.Streams:
+				return mediaplane.PrintStreams(p.Context, c.Config, os.Stdout)
+			case f.Release:
 				return mediaplane.Release(c.Config)
 			}
 			return run(p, c)

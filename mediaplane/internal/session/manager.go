@@ -99,6 +99,7 @@ type Manager struct {
 	draining bool
 	closed   bool
 	watched  time.Time
+	counted  time.Time // streams, for the metrics; of the goroutine of Run alone
 	// adopted are the engine's plans of an earlier process, by session, until
 	// adoptUntil.
 	adopted    map[string][]fastpath.Adopted
@@ -218,6 +219,14 @@ func (m *Manager) tick(now time.Time) {
 			continue
 		}
 		s.tick(now)
+	}
+	if now.Sub(m.counted) >= m.config.QualityInterval {
+		m.counted = now
+		count := map[engineReason]int{}
+		for _, s := range list {
+			s.engines(count)
+		}
+		m.metrics.engines(count)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 // Metrics of the media plane. They are made once for each node.
 type Metrics struct {
 	sessions  prometheus.Gauge
+	streams   *prometheus.GaugeVec
 	packets   *prometheus.CounterVec
 	auth      prometheus.Counter
 	dropped   *prometheus.CounterVec
@@ -61,6 +62,8 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		sessions: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "isthmus", Subsystem: "media", Name: "sessions",
 			Help: "Sessions on this node."}),
+		streams: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "isthmus", Subsystem: "media", Name: "streams",
+			Help: "Streams by the engine that forwards what they receive, and the reason why it is not a faster one."}, []string{"engine", "reason"}),
 		packets:   prometheus.NewCounterVec(opts("packets_total", "RTP packets by direction (in, out) and kind of leg (webrtc, rtp)."), []string{"direction", "leg"}),
 		auth:      prometheus.NewCounter(opts("auth_failures_total", "SRTP and SRTCP packets that did not authenticate.")),
 		dropped:   prometheus.NewCounterVec(opts("dropped_packets_total", "Packets dropped, by cause."), []string{"cause"}),
@@ -85,9 +88,27 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		m.causes[c] = m.dropped.WithLabelValues(string(c))
 	}
 	if registerer != nil {
-		registerer.MustRegister(m.sessions, m.packets, m.auth, m.dropped, m.failed, m.events, m.lostWatch, m.stun, m.mos, m.loss)
+		registerer.MustRegister(m.sessions, m.streams, m.packets, m.auth, m.dropped, m.failed, m.events, m.lostWatch, m.stun, m.mos, m.loss)
 	}
 	return m
+}
+
+// engineReason is what forwards a stream, and why.
+type engineReason struct{ engine, reason string }
+
+// maxReasons bounds the label values of one metric: an engine says in its own
+// words why it refuses.
+const maxReasons = 32
+
+func (m *Metrics) engines(count map[engineReason]int) {
+	m.streams.Reset()
+	n := 0
+	for k, streams := range count {
+		if n++; n > maxReasons {
+			k.reason = "other"
+		}
+		m.streams.WithLabelValues(k.engine, k.reason).Add(float64(streams))
+	}
 }
 
 // offloaded makes the counting of packets that the engine forwards between legs.

@@ -253,3 +253,16 @@ func (s *Session) engineOf(stream string) (engine, reason string) {
 		return fastpath.User{}.Name(), r.reason
 	}
 }
+
+// engines counts the session's streams by what forwards them, and why.
+func (s *Session) engines(count map[engineReason]int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.plan == nil || s.removed {
+		return
+	}
+	for _, stream := range s.table.Streams() {
+		engine, reason := s.engineOf(stream)
+		count[engineReason{engine, reason}]++
+	}
+}

@@ -411,7 +411,7 @@ func (s *Session) streamStates() []*mediav1.StreamState {
 		}
 		engine, reason := s.engineOf(st.ID)
 		list = append(list, &mediav1.StreamState{
-			Id: st.ID, Ssrc: st.SSRC, Engine: engine, EngineReason: reason, Counters: counters,
+			Id: st.ID, Leg: st.Leg, Ssrc: st.SSRC, Engine: engine, EngineReason: reason, Counters: counters,
 			Received: quality(c.Incoming), Sent: quality(c.Outgoing),
 		})
 	}

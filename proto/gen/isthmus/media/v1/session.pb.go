@@ -1617,14 +1617,17 @@ type StreamState struct {
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The SSRC that the node sends with.
 	Ssrc uint32 `protobuf:"varint,2,opt,name=ssrc,proto3" json:"ssrc,omitempty"`
-	// What executes the stream ("user", "xdp"), and why not something faster.
+	// What forwards the packets that the stream receives ("user", "xdp"), and why
+	// not something faster.
 	Engine       string          `protobuf:"bytes,3,opt,name=engine,proto3" json:"engine,omitempty"`
 	EngineReason string          `protobuf:"bytes,4,opt,name=engine_reason,json=engineReason,proto3" json:"engine_reason,omitempty"`
 	Counters     *StreamCounters `protobuf:"bytes,5,opt,name=counters,proto3" json:"counters,omitempty"`
 	// How what the node receives sounds, by its own measurement, and what it sends,
 	// by the reports of the peer; absent while unknown.
-	Received      *MediaQuality `protobuf:"bytes,6,opt,name=received,proto3" json:"received,omitempty"`
-	Sent          *MediaQuality `protobuf:"bytes,7,opt,name=sent,proto3" json:"sent,omitempty"`
+	Received *MediaQuality `protobuf:"bytes,6,opt,name=received,proto3" json:"received,omitempty"`
+	Sent     *MediaQuality `protobuf:"bytes,7,opt,name=sent,proto3" json:"sent,omitempty"`
+	// The leg that the stream is on.
+	Leg           string `protobuf:"bytes,8,opt,name=leg,proto3" json:"leg,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1706,6 +1709,13 @@ func (x *StreamState) GetSent() *MediaQuality {
 		return x.Sent
 	}
 	return nil
+}
+
+func (x *StreamState) GetLeg() string {
+	if x != nil {
+		return x.Leg
+	}
+	return ""
 }
 
 // MediaQuality of one direction of a stream, since it was made.
@@ -2048,7 +2058,7 @@ const file_isthmus_media_v1_session_proto_rawDesc = "" +
 	"\x06remote\x18\x04 \x01(\v2\x1f.isthmus.media.v1.SocketAddressR\x06remote\x12#\n" +
 	"\rice_connected\x18\x05 \x01(\bR\ficeConnected\x12%\n" +
 	"\x0edtls_connected\x18\x06 \x01(\bR\rdtlsConnected\x12@\n" +
-	"\fsrtp_profile\x18\a \x01(\x0e2\x1d.isthmus.media.v1.SRTPProfileR\vsrtpProfile\"\x9c\x02\n" +
+	"\fsrtp_profile\x18\a \x01(\x0e2\x1d.isthmus.media.v1.SRTPProfileR\vsrtpProfile\"\xae\x02\n" +
 	"\vStreamState\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04ssrc\x18\x02 \x01(\rR\x04ssrc\x12\x16\n" +
@@ -2056,7 +2066,8 @@ const file_isthmus_media_v1_session_proto_rawDesc = "" +
 	"\rengine_reason\x18\x04 \x01(\tR\fengineReason\x12<\n" +
 	"\bcounters\x18\x05 \x01(\v2 .isthmus.media.v1.StreamCountersR\bcounters\x12:\n" +
 	"\breceived\x18\x06 \x01(\v2\x1e.isthmus.media.v1.MediaQualityR\breceived\x122\n" +
-	"\x04sent\x18\a \x01(\v2\x1e.isthmus.media.v1.MediaQualityR\x04sent\"\x7f\n" +
+	"\x04sent\x18\a \x01(\v2\x1e.isthmus.media.v1.MediaQualityR\x04sent\x12\x10\n" +
+	"\x03leg\x18\b \x01(\tR\x03leg\"\x7f\n" +
 	"\fMediaQuality\x12\x10\n" +
 	"\x03mos\x18\x01 \x01(\x01R\x03mos\x12\x16\n" +
 	"\x06rating\x18\x02 \x01(\x01R\x06rating\x12\x12\n" +

@@ -49,12 +49,12 @@ func (c *clock) add(d time.Duration) time.Time {
 
 type bench struct {
 	*Manager
-	t       *testing.T
+	t       testing.TB
 	clock   *clock
 	watcher *Watcher
 }
 
-func setup(t *testing.T) *bench {
+func setup(t testing.TB) *bench {
 	t.Helper()
 	engine := fastpath.NewUser("chosen by configuration")
 	loopback := netip.MustParseAddr("127.0.0.1")
@@ -127,7 +127,7 @@ func dtlsIdentity(t interface{ Fatal(...any) }) *mediav1.DTLSIdentity {
 }
 
 // restored is a session whose browser was connected on another node.
-func restored(t *testing.T, id string) *mediav1.SessionSpec {
+func restored(t testing.TB, id string) *mediav1.SessionSpec {
 	return &mediav1.SessionSpec{
 		Id: id, OwnerEpoch: 1, Generation: 1,
 		Legs: []*mediav1.Leg{{Id: "w", Transport: &mediav1.Leg_Webrtc{Webrtc: &mediav1.WebRTCTransport{
@@ -143,6 +143,11 @@ func restored(t *testing.T, id string) *mediav1.SessionSpec {
 		Streams: []*mediav1.Stream{{Id: "s", Leg: "w", Direction: mediav1.Direction_DIRECTION_SENDRECV, Ssrc: 5,
 			Formats: []*mediav1.Format{{PayloadType: 0, Encoding: "PCMU", ClockRate: 8000}}}},
 	}
+}
+
+// telcoLeg is a leg on a port of the node's choice.
+func telcoLeg() *mediav1.Leg {
+	return &mediav1.Leg{Id: "t", Transport: &mediav1.Leg_Rtp{Rtp: &mediav1.RTPTransport{RtcpMux: true, Remote: &mediav1.SocketAddress{Ip: "127.0.0.1", Port: 11}}}}
 }
 
 func check(ufrag string, nominate bool) []byte {

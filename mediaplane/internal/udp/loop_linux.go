@@ -22,6 +22,7 @@ type Loop struct {
 	mu      sync.Mutex
 	sockets map[int32]*Socket
 	next    int32
+	running bool
 	closed  bool
 
 	// Of the goroutine of Run alone.
@@ -109,6 +110,13 @@ func (l *Loop) forget(s *Socket) {
 func (l *Loop) Run() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.running = true
+	l.mu.Unlock()
 	defer close(l.done)
 	var pace pace
 	for {
@@ -221,7 +229,7 @@ func (l *Loop) receiveOne(s *Socket) int {
 	return 1
 }
 
-// Close ends Run and waits for it; Run must have been called. Sockets stay open.
+// Close ends Run and waits for it. Sockets stay open.
 func (l *Loop) Close() error {
 	l.mu.Lock()
 	if l.closed {
@@ -229,11 +237,13 @@ func (l *Loop) Close() error {
 		return nil
 	}
 	l.closed = true
+	running := l.running
 	l.mu.Unlock()
-	_, err := unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
-	if err != nil {
-		return fmt.Errorf("end the reading of sockets: %w", err)
+	if running {
+		if _, err := unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
+			return fmt.Errorf("end the reading of sockets: %w", err)
+		}
+		<-l.done
 	}
-	<-l.done
 	return errors.Join(unix.Close(l.epoll), unix.Close(l.wake))
 }

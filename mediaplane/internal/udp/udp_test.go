@@ -383,11 +383,7 @@ func BenchmarkLoop(b *testing.B) {
 				b.Fatal(err)
 			}
 			s := group[0]
-			defer func() {
-				_ = s.Close()
-				close(l.done) // nobody runs it
-				_ = l.Close()
-			}()
+			defer func() { _, _ = s.Close(), l.Close() }()
 			nowhere, err := Listen(netip.AddrPortFrom(loopback, 0), 0)
 			if err != nil {
 				b.Fatal(err)

@@ -111,7 +111,8 @@ type Plan struct {
 	Start Position
 }
 
-// WindowSize is how many indices below the newest an engine remembers at most.
+// WindowSize is how many indices below the newest an engine remembers at most. It
+// forgets them by words of 64.
 const WindowSize = 512
 
 // Position is how far a plan has come.
@@ -136,8 +137,8 @@ func (p *Position) Took(index uint64) bool {
 	switch back := p.Index - index; {
 	case index > p.Index:
 		return false
-	case back >= WindowSize:
-		return true
+	case back >= WindowSize-64:
+		return true // it may have been forgotten already
 	default:
 		return p.Window[back/64]>>(back%64)&1 == 1
 	}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"time"
 
@@ -182,6 +183,11 @@ func (s *Session) Reclaim(stream string) forward.Progress {
 	p := s.progress(o, pos)
 	p.Took = func(sequence int64) bool { return pos.Took(uint64(sequence - o.sequence)) }
 	return p
+}
+
+// has says whether a packet is of the plan's source.
+func (o *offload) has(packet []byte) bool {
+	return len(packet) >= 12 && binary.BigEndian.Uint32(packet[8:]) == o.plan.Key.SSRC
 }
 
 // take brings the SRTP of both legs to a final position.

@@ -267,8 +267,12 @@ func (s *Session) fail(leg, cause, reason string) {
 func (s *Session) unprotect(leg string, t *srtp.Transform, b []byte) ([]byte, bool) {
 	if stream, lent := s.table.Lent(leg, b); lent {
 		// The engine left it to user space. Only who has the keys may take the
-		// stream from the engine.
-		if err := t.Authenticate(s.plain[:0], b); err != nil {
+		// stream from the engine, and not with a packet that it had already.
+		index, err := t.Authenticate(s.plain[:0], b)
+		if pos, ok := s.node.config.Engine.Position(s.offloads[stream].plan.Key); err == nil && ok && pos.Packets > 0 && s.offloads[stream].has(b) && pos.Took(index) {
+			err = srtp.ErrReplay
+		}
+		if err != nil {
 			s.refuse(leg, b, err)
 			return nil, false
 		}

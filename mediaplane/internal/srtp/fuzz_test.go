@@ -33,7 +33,7 @@ func FuzzUnprotect(f *testing.F) {
 		if _, err := us.UnprotectRTCP(nil, packet); err == nil {
 			t.Fatalf("%x was taken as RTCP", packet)
 		}
-		if err := us.Authenticate(nil, packet); err == nil || len(us.Sources()) != 0 {
+		if _, err := us.Authenticate(nil, packet); err == nil || len(us.Sources()) != 0 {
 			t.Fatalf("%v, %d sources", err, len(us.Sources()))
 		}
 		protected, err := peer.Protect(nil, plain, 5, 9)

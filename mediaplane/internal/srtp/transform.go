@@ -220,11 +220,11 @@ func (t *Transform) Unprotect(dst, packet []byte) ([]byte, error) {
 	return plain, nil
 }
 
-// Authenticate says whether Unprotect would accept a packet, which stays new.
-// scratch is overwritten.
-func (t *Transform) Authenticate(scratch, packet []byte) error {
-	_, _, _, err := t.open(scratch, packet)
-	return err
+// Authenticate says whether Unprotect would accept a packet, which stays new, and
+// as which index. scratch is overwritten.
+func (t *Transform) Authenticate(scratch, packet []byte) (index uint64, err error) {
+	_, _, index, err = t.open(scratch, packet)
+	return index, err
 }
 
 // open decrypts a packet, and tells under which keys and with which index.

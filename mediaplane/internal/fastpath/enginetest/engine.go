@@ -83,7 +83,8 @@ func (*Engine) Close() error { return nil }
 // Causes has none.
 func (*Engine) Causes(func(string, uint64) bool) {}
 
-func contextOf(c *fastpath.Crypto) *srtp.Context {
+// Context is a context of pion with the keys of c; nil for none.
+func Context(c *fastpath.Crypto) *srtp.Context {
 	if c == nil {
 		return nil
 	}
@@ -113,7 +114,7 @@ func (e *Engine) Upsert(p fastpath.Plan) (fastpath.Reason, bool) {
 	if e.flows[p.Key] != nil {
 		return "the key has a plan", false
 	}
-	f := &flow{plan: p, in: contextOf(p.In), out: contextOf(p.Out)}
+	f := &flow{plan: p, in: Context(p.In), out: Context(p.Out)}
 	f.position = fastpath.Position{Index: p.Start.Index, Timestamp: p.Start.Timestamp, LastSeen: p.Start.LastSeen, Jitter: p.Start.Jitter}
 	e.flows[p.Key] = f
 	e.upserts++
@@ -226,11 +227,11 @@ func (f *flow) forward(packet []byte, now int64) ([]byte, Verdict) {
 	switch {
 	case payload < 0, !clean, delta > MaxAhead, delta <= -fastpath.WindowSize, index <= p.Start.Index:
 		return nil, PassedUp
+	case pos.LastSeen != 0 && (moved > elapsed+MaxOffset || delta > 0 && moved < -MaxOffset):
+		return nil, PassedUp
 	case pos.Took(index):
 		pos.Replays++
 		return nil, Dropped
-	case pos.LastSeen != 0 && (moved > elapsed+MaxOffset || delta > 0 && moved < -MaxOffset):
-		return nil, PassedUp
 	}
 
 	plain := append([]byte(nil), packet...)

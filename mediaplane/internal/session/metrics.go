@@ -1,7 +1,11 @@
 package session
 
 import (
+	"errors"
+
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-gateway/isthmus/mediaplane/internal/srtp"
 )
 
 // Metrics of the media plane. They are made once for each node.
@@ -131,6 +135,15 @@ func (m *Metrics) offloadedFailures(auth, replays uint64) {
 	m.auth.Add(float64(auth))
 	m.causes[dropAuth].Add(float64(auth))
 	m.causes[dropReplay].Add(float64(replays))
+}
+
+// protectFailure is why a packet could not be protected: an index was used
+// before, or its header is not what it says.
+func protectFailure(err error) cause {
+	if errors.Is(err, srtp.ErrDuplicate) {
+		return dropDuplicate
+	}
+	return dropMalformed
 }
 
 func (m *Metrics) drop(c cause) { m.causes[c].Inc() }

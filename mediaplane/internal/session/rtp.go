@@ -266,7 +266,7 @@ func (l *rtpLeg) sendRTP(packet []byte, ssrc uint32, index uint64) forward.SendR
 	if l.plan.secure != nil {
 		protected, err := l.transform.Protect(l.session.cipher[:0], packet, ssrc, index)
 		if err != nil {
-			l.session.node.metrics.drop(dropDuplicate)
+			l.session.node.metrics.drop(protectFailure(err))
 			return forward.Dropped
 		}
 		packet = protected

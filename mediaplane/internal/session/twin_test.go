@@ -750,9 +750,20 @@ func TestTwinSurvivesCrash(t *testing.T) {
 	}
 }
 
+// once runs what does not depend on what is drawn.
+func once(t *testing.T, f func(*rapid.T)) {
+	done := false
+	rapid.Check(t, func(t *rapid.T) {
+		if !done {
+			done = true
+			f(t)
+		}
+	})
+}
+
 // Plans of sessions that nobody claims are taken away.
 func TestUnclaimedPlansEnd(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	once(t, func(t *rapid.T) {
 		w := newTwins(t, srtp.AES128GCM)
 		defer w.close()
 		n := w.nodes[0]
@@ -773,7 +784,7 @@ func TestUnclaimedPlansEnd(t *testing.T) {
 // An engine that loses a plan does no harm: the stream goes on from an index that
 // cannot have been used.
 func TestPlanLost(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	once(t, func(t *rapid.T) {
 		w := newTwins(t, srtp.AES128GCM)
 		defer w.close()
 		w.both(rapid.IntRange(60, 100).Draw(t, "frames"))
@@ -796,7 +807,7 @@ func TestPlanLost(t *testing.T) {
 
 // A stream says what forwards it, and why not something faster.
 func TestEngineReasons(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	once(t, func(t *rapid.T) {
 		w := newTwins(t, srtp.AES128GCM)
 		defer w.close()
 		n := w.nodes[0]

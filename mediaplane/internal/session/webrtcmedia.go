@@ -79,7 +79,7 @@ func (l *webrtcLeg) sendRTP(packet []byte, ssrc uint32, index uint64) forward.Se
 	s := l.session
 	protected, err := l.transform.Protect(s.cipher[:0], packet, ssrc, index)
 	if err != nil {
-		s.node.metrics.drop(dropDuplicate)
+		s.node.metrics.drop(protectFailure(err))
 		return forward.Dropped
 	}
 	if err := s.node.mux.send(protected, *path, s.out); err != nil {

@@ -281,13 +281,13 @@ func benchForward(b *testing.B, s benchSuite, calls int) {
 		for ; time.Since(begin) < d; n++ {
 			if rate > 0 {
 				if early := time.Duration(n)*2*time.Second/time.Duration(rate) - time.Since(begin); early > 500*time.Microsecond {
-					time.Sleep(early)
+					<-time.After(early)
 				}
 			}
 			frame(list[n%calls])
 		}
 		took := time.Since(begin)
-		time.Sleep(50 * time.Millisecond)
+		<-time.After(50 * time.Millisecond) // the last packets
 		used, got := node.cpu()-cpu, node.sent()-before
 		return float64(used.Nanoseconds()) / float64(got), float64(got) / took.Seconds(), 100 * (1 - float64(got)/float64(2*n))
 	}
@@ -364,7 +364,7 @@ func BenchmarkSessions(b *testing.B) {
 		b.ReportMetric(p99(took[count-part:]), "apply-p99_ms-last-2000")
 		b.ReportMetric((node.memory()-before)/count/1024, "KiB/session")
 		cpu := node.cpu()
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		b.ReportMetric(100*(node.cpu()-cpu).Seconds()/2, "%cpu-idle")
 		b.ReportMetric(0, "ns/op")
 	}

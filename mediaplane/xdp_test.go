@@ -166,7 +166,9 @@ func TestKillInKernel(t *testing.T) {
 	})
 	c.exchange(50)
 	for _, s := range c.state().GetStreams() {
-		if k := s.GetCounters(); s.GetEngine() != "xdp" || k.GetReceivedPackets() < 300 || k.GetLostPackets() != 0 {
+		// All from when the kernel took the stream on, a few packets after it was
+		// given to it.
+		if k := s.GetCounters(); s.GetEngine() != "xdp" || k.GetReceivedPackets() < 280 || k.GetLostPackets() != 0 {
 			t.Errorf("stream %s is with %s (%s): %v", s.GetId(), s.GetEngine(), s.GetEngineReason(), k)
 		}
 	}

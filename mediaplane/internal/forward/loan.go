@@ -117,6 +117,10 @@ func (t *Table) Settled(stream string, now time.Time) (Mapping, string) {
 	r, l := &s.in, s.links[0]
 	o := &l.to.out
 	switch {
+	case l.to.dial.active:
+		return Mapping{}, "digits are being sent"
+	case l.to.player != nil && !l.to.player.ended:
+		return Mapping{}, "a tone plays on the output"
 	case s.calm < calmPackets<<s.flaps:
 		return Mapping{}, "the source is settling"
 	case o.input != s || o.epoch != r.epoch || !o.tsMapped || o.clockEpoch != r.clockEpoch || r.clock == 0 || o.clock != r.clock,

@@ -193,27 +193,6 @@ func TestRTCPGarbage(t *testing.T) {
 	}
 }
 
-func FuzzReceive(f *testing.F) {
-	f.Add(packet(0, 1, 2, 3), packet(101, 2, 2, 3, event(1, true, 9)...))
-	f.Add([]byte{0x9f, 0}, []byte{0xbf, 111, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
-	f.Fuzz(func(t *testing.T, one, two []byte) {
-		b := setup()
-		for _, raw := range [][]byte{one, two, one} {
-			before := string(raw)
-			b.feed("A", raw, frame)
-			if string(raw) != before {
-				t.Fatal("the input was changed")
-			}
-		}
-		for _, p := range b.sink.packets {
-			if p.SSRC != 0xbbbb {
-				t.Fatalf("left with ssrc %x", p.SSRC)
-			}
-		}
-		b.Tick(b.now.Add(time.Minute))
-	})
-}
-
 func FuzzReceiveRTCP(f *testing.F) {
 	f.Add(control(&rtcp.SenderReport{SSRC: 0x5001, Reports: []rtcp.ReceptionReport{{SSRC: 0xaaaa}}}))
 	f.Add(control(&rtcp.ReceiverReport{SSRC: 1, Reports: []rtcp.ReceptionReport{{SSRC: 0xbbbb, LastSequenceNumber: 0xffffffff, LastSenderReport: 1, Delay: 0xffffffff}}}))

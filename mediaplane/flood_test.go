@@ -72,16 +72,16 @@ func TestFloods(t *testing.T) {
 }
 
 // Packets that come from the browser's own address, but are not the browser's,
-// change nothing: wrong tags, random SSRCs, replays, DTLS out of season.
+// change nothing: wrong tags under random SSRCs, RTP and RTCP.
 func TestForgedTags(t *testing.T) {
-	n := start(t, nil)
+	node := start(t, nil)
 	peer, far := newFar(t).conn, newFar(t).conn
 	spec := benchSpec(0, benchSuites[0], newIdentity(t).proto, socketOf(peer), socketOf(far))
-	state := n.apply(spec)
+	state := node.apply(spec)
 	to := addrPort(t, state.GetLegs()[0].GetLocal()[0])
 	random := rand.New(rand.NewPCG(1, 2))
 	forged := make([]byte, 182)
-	for range 300 {
+	for n := range 300 {
 		for i := range forged {
 			forged[i] = byte(random.Uint32())
 		}
@@ -94,15 +94,12 @@ func TestForgedTags(t *testing.T) {
 		if _, err := peer.WriteToUDPAddrPort(forged, to); err != nil {
 			t.Fatal(err)
 		}
+		if n%20 == 19 { // the node's socket holds only so much
+			eventually(t, "failures counted", func() bool { return node.metric("isthmus_media_auth_failures_total") == float64(2*(n+1)) })
+		}
 	}
-	if _, err := peer.WriteToUDPAddrPort([]byte{22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, to); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "failures counted", func() bool {
-		return n.metric("isthmus_media_auth_failures_total") >= 500 && n.metric("isthmus_media_dropped_packets_total", "dtls_unexpected") == 1
-	})
-	got := n.apply(spec).GetStreams()[0].GetCounters()
-	if got.GetAuthFailures() < 250 || got.GetReceivedPackets() != 0 {
+	got := node.apply(spec).GetStreams()[0].GetCounters()
+	if got.GetAuthFailures() != 600 || got.GetReceivedPackets() != 0 {
 		t.Errorf("%v", got)
 	}
 }

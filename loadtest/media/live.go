@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -54,7 +53,6 @@ type Live struct {
 	checked   Verification
 	failure   error
 	frame     []byte
-	sampling  atomic.Uint32
 }
 
 type liveReceiver struct {

@@ -158,7 +158,7 @@ func watch(o Options, look func() (state, error), done <-chan struct{}) ([]Sampl
 		if err != nil {
 			return series, err
 		}
-		if ended && now.counters.Sent == last.counters.Sent {
+		if ended && now.counters == last.counters {
 			return series, nil
 		}
 		s := Sample{

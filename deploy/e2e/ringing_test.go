@@ -19,7 +19,11 @@ func TestRingingTone(t *testing.T) {
 		if c.Ring() != nil {
 			return
 		}
-		<-answer
+		select {
+		case <-ctx.Done():
+			return
+		case <-answer:
+		}
 		if c.Answer() == nil {
 			c.Play(farHz)
 			<-ctx.Done()
@@ -31,7 +35,7 @@ func TestRingingTone(t *testing.T) {
 	g := gateway.PrepareAllInOne(t, gateway.Settings{
 		"parts.network": false,
 		"control_plane.sip.trunks": trunk(n.Addr().String(), map[string]any{
-			"media": map[string]any{"ringback": "always", "ringback_tone": "us"},
+			"media": map[string]any{"codecs": []string{"PCMU"}, "ringback": "always", "ringback_tone": "450/2000,0/500"},
 		}),
 	})
 	g.Start()
@@ -39,7 +43,7 @@ func TestRingingTone(t *testing.T) {
 	b.LogIn(g.URL+"/", ada)
 	b.Dial(landline)
 	b.AwaitState(patient, "ringing", "early-media")
-	b.AwaitTone(patient, 440)
+	b.AwaitTone(patient, 450)
 	close(answer)
 	b.AwaitState(patient, "connected")
 	b.AwaitTone(patient, farHz)

@@ -99,6 +99,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	s.worker.Go(func() { s.finish(background) })
 	if db.listen != nil {
 		s.worker.Go(func() { s.wake.listen(background, db.listen, log) })
+		s.worker.Go(func() { s.watchGrowth(background, log) })
 	}
 	return s, nil
 }

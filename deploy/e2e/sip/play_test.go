@@ -50,7 +50,7 @@ func play(t *testing.T, g *gateway.Split, r *run) {
 	p := &player{t: t, run: r, gateway: g, asked: make(chan error, 4)}
 	p.far, p.far2 = audio.ListenOn(t, r.place.IP, farHz), audio.ListenOn(t, r.place.IP, far2Hz)
 	r.place.Far, r.place.Far2 = p.far.Port(), p.far2.Port()
-	if slices.ContainsFunc(r.Steps, func(s script.Step) bool { return s.Actor == "app" }) {
+	if slices.ContainsFunc(r.Steps, func(s script.Step) bool { return s.Actor == "app" }) && r.trunk["mode"] != "register" {
 		p.device = device.New(t, device.Config{API: g.URL, Token: g.Token(r.place.Number), Number: r.place.Number, Roots: g.Roots})
 	}
 	if !r.Caller() {
@@ -186,7 +186,15 @@ func (p *player) app(words []string) error {
 	var err error
 	switch {
 	case words[0] == "registers":
-		// Every application that a scenario mentions has.
+		// Every application that a scenario mentions has, but where the network is
+		// to see it.
+		if d == nil {
+			p.device = device.New(p.t, device.Config{API: p.gateway.URL, Token: p.gateway.Token(p.place.Number), Number: p.place.Number, Roots: p.gateway.Roots})
+		}
+	case words[0] == "deregisters":
+		return d.Deregister()
+	case words[0] == "loses":
+		d.AwaitEvent(p.within(), "registration-ends")
 	case words[0] == "calls":
 		from, to := "tel:"+p.place.Number, "tel:"+p.place.Peer
 		for _, w := range words[1:] {

@@ -5,7 +5,9 @@ package sipp
 
 import (
 	"embed"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -149,15 +151,11 @@ func Play(t testing.TB, s Scenario) *Telephone {
 	return p
 }
 
-// listening reports whether the port of a telephone is taken.
+// listening reports whether a telephone can be reached. A port of TCP that is
+// only taken is not enough: until SIPp listens, whoever calls it is refused.
 func (p *Telephone) listening() error {
 	if p.tcp {
-		l, err := net.Listen("tcp", p.address)
-		if err == nil {
-			l.Close()
-			return fmt.Errorf("nobody listens on %s", p.address)
-		}
-		return nil
+		return listens(p.address)
 	}
 	conn, err := net.ListenPacket("udp", p.address)
 	if err == nil {
@@ -165,6 +163,34 @@ func (p *Telephone) listening() error {
 		return fmt.Errorf("nobody listens on %s", p.address)
 	}
 	return nil
+}
+
+// listens looks for a listening socket among those of the machine (proc(5)): a
+// connection that tries it would be a call to SIPp.
+func listens(address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return err
+	}
+	const listen = "0A"
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		text, err := os.ReadFile(table)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for line := range strings.Lines(string(text)) {
+			// sl local_address rem_address st
+			f := strings.Fields(line)
+			if len(f) > 3 && f[3] == listen && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", n)) {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("nobody listens on %s", address)
 }
 
 // Address of the telephone, host:port.

@@ -31,7 +31,16 @@
 //
 // Within Confirmed one offer is under way at a time: ours (re-INVITE or UPDATE,
 // repeated after 491 as RFC 3261 14.1 says) or theirs (told as Offered, answered
-// by the gateway, for a re-INVITE closed by the ACK).
+// by the gateway, for a re-INVITE closed by the ACK). Before the answer only UPDATE
+// can do it, in an early dialog whose offer was answered reliably; of several the
+// latest session is heard, and a 199 leaves the ear to the one before:
+//
+//	early ──reliable 1xx with a description: PRACK──► early, UPDATE possible
+//	  │ 199: not heard any more                         │ 199
+//	  ▼                                                 ▼
+//	dropped (its CSeq stays known) ◄────────────────────┘
+//
+// A REFER that is followed is under way until Notify tells a final response.
 //
 // Over is entered once, with one Ended, and nothing is told after it. A machine
 // that is over still acknowledges late 2xx, so it must be kept for 64·T1.

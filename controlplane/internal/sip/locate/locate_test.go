@@ -309,14 +309,7 @@ func TestExchange(t *testing.T) {
 		}
 		_ = w.WriteMsg(m)
 	})
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.Listen("tcp", pc.LocalAddr().String())
-	if err != nil {
-		t.Skip("the TCP port is taken")
-	}
+	pc, ln := bothPorts(t)
 	for _, s := range []*dns.Server{{PacketConn: pc, Handler: handler}, {Listener: ln, Handler: handler}} {
 		started := make(chan struct{})
 		s.NotifyStartedFunc = func() { close(started) }
@@ -356,4 +349,22 @@ func TestSystem(t *testing.T) {
 	if err != nil || !slices.ContainsFunc(got, func(t Target) bool { return t.Addr.Addr().IsLoopback() }) {
 		t.Errorf("localhost: %v, %v", got, err)
 	}
+}
+
+// bothPorts opens one port for UDP and TCP.
+func bothPorts(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for range 20 {
+		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln, err := net.Listen("tcp", pc.LocalAddr().String())
+		if err == nil {
+			return pc, ln
+		}
+		pc.Close()
+	}
+	t.Fatal("no port is free for UDP and TCP")
+	return nil, nil
 }

@@ -170,7 +170,13 @@ func (w *many) program(n *node) {
 	w.t.Helper()
 	for _, c := range w.calls {
 		state := n.apply(c.spec)
-		c.webrtc, c.core = addrPort(w.t, state.GetLegs()[0].GetLocal()[0]), addrPort(w.t, state.GetLegs()[1].GetLocal()[0])
+		webrtc, core := addrPort(w.t, state.GetLegs()[0].GetLocal()[0]), addrPort(w.t, state.GetLegs()[1].GetLocal()[0])
+		if !c.core.IsValid() {
+			c.webrtc, c.core = webrtc, core
+		}
+		if webrtc != c.webrtc || core != c.core {
+			w.t.Errorf("the node has moved a call from %s and %s to %s and %s", c.webrtc, c.core, webrtc, core)
+		}
 		c.spec.GetLegs()[1].GetRtp().Local = state.GetLegs()[1].GetLocal()[0]
 	}
 }

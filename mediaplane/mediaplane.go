@@ -253,6 +253,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		p.Close()
 		return fmt.Errorf("start engine %s: %w", p.engine.Name(), err)
 	}
+	p.sessions.Adopt()
 	p.log.Info("media node serving", "url", p.URL(), "webrtc", p.WebRTCAddresses(), "rtp", p.RTPAddresses())
 
 	group, ctx := errgroup.WithContext(ctx)

@@ -17,8 +17,9 @@ import (
 //	engine ──adopt──▶ Manager.adopted ──spec applied, fits──▶ Session.offloads
 //	                        └──spec differs, or none in time──▶ removed
 
-// adopt learns what the engine runs for an earlier process.
-func (m *Manager) adopt() {
+// Adopt learns what the engine runs for an earlier process. It comes after the
+// engine has started and before the first spec, which would find nothing to claim.
+func (m *Manager) Adopt() {
 	list := m.config.Engine.Adopted()
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -186,7 +186,6 @@ func unpredictable() *rand.Rand {
 
 // Run ticks until ctx ends, then ends every session with reason "shutdown".
 func (m *Manager) Run(ctx context.Context) error {
-	m.adopt()
 	ticker := time.NewTicker(m.config.TickInterval)
 	defer ticker.Stop()
 	for {

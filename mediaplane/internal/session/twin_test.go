@@ -110,7 +110,7 @@ func TestUnclaimedPlansEnd(t *testing.T) {
 		n := w.nodes[0]
 		n.engine.Upsert(fastpath.Plan{Key: fastpath.Key{SSRC: 1}, Session: "gone"})
 		n.engine.Restart()
-		n.adopt()
+		n.Adopt()
 		n.tick(w.clock.add(n.config.OrphanAfter - time.Second))
 		if got := len(n.engine.Plans()); got != 1 {
 			t.Fatalf("%d plans, want 1", got)

@@ -220,7 +220,7 @@ func (w *twins) crash(frames int) {
 	n.down = false
 	n.engine.Restart()
 	w.manage(n, n.engine, browsers)
-	n.adopt()
+	n.Adopt()
 	if _, err := n.Apply(n.spec); err != nil {
 		w.t.Fatal(err)
 	}

@@ -20,13 +20,15 @@ func (r *Registrar) Keep(id string, t *trunk.Trunk, n call.Number, delay time.Du
 		}
 		b := r.bindings[key{t.Name, n}]
 		if b == nil {
-			// Nobody else can have its lock yet.
+			// Nobody else can have its lock yet, but the timer will want it.
 			b = r.add(t, n)
+			b.mu.Lock()
 			b.users[id] = true
 			b.state = bound
 			b.until = r.cfg.Now().Add(t.Expires)
-			r.byID[id] = b
 			b.timer(delay)
+			b.mu.Unlock()
+			r.byID[id] = b
 			r.mu.Unlock()
 			return
 		}
